@@ -1,0 +1,1 @@
+"""DDStore: error-bounded, learned compression of time series inside PostgreSQL."""

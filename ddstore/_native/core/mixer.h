@@ -1,0 +1,89 @@
+/*
+ * Context mixing, all in integers: a binary decision is predicted under several contexts at once, each keeping
+ * an adaptive probability, and a small online-trained logistic mixer weighs them (the PAQ construction).
+ *
+ * Logits ("stretched" probabilities) are in 1/256 nat, clamped to +-2047; probabilities have 16 bits; a slot
+ * holds a 22-bit probability and a 10-bit count, so that a young slot learns fast and an old one slowly.
+ */
+#ifndef DD_MIXER_H
+#define DD_MIXER_H
+
+#include "rangecoder.h"
+
+#define DD_CONTEXTS 5u
+#define DD_SLOT_BITS 12u
+#define DD_SLOTS (1u << DD_SLOT_BITS)
+#define DD_NODES 160u /* kinds of binary decision: each has mixer weights of its own */
+
+#define DD_SLOT_LIMIT 255u /* count at which a slot stops slowing down */
+#define DD_MIX_RATE 15	   /* weight += logit * error >> rate */
+#define DD_MIX_ONE 65536
+#define DD_MIX_MAX (64 * DD_MIX_ONE)
+
+typedef struct {
+	uint16_t squash[4096];	/* logit + 2048 -> probability */
+	int16_t stretch[4096];	/* probability >> 4 -> logit */
+	uint16_t rate[DD_SLOT_LIMIT + 1];
+	uint32_t slot[DD_CONTEXTS][DD_SLOTS];
+	int32_t weight[DD_NODES][DD_CONTEXTS];
+	uint32_t context[DD_CONTEXTS]; /* set by the caller before each symbol */
+} dd_mixer;
+
+/* Where the bits go to or come from; `decoding` is a constant at every call, so one side compiles away. */
+typedef struct {
+	dd_rc_encoder enc;
+	dd_rc_decoder dec;
+} dd_coder;
+
+#define DD_INLINE static inline __attribute__((always_inline))
+
+static inline uint32_t dd_hash(uint32_t a, uint32_t b)
+{
+	uint32_t x = (a + 0x9e3779b9u) * 0x85ebca6bu ^ b * 0xc2b2ae35u;
+
+	x ^= x >> 15;
+	x *= 0x2c1b3c6du;
+	return x ^ x >> 13;
+}
+
+void dd_mixer_start(dd_mixer *mx);
+
+DD_INLINE unsigned dd_mixer_code(dd_mixer *mx, dd_coder *io, bool decoding, unsigned node, unsigned bit)
+{
+	uint32_t *slot[DD_CONTEXTS];
+	int32_t logit[DD_CONTEXTS];
+	int32_t *weight = mx->weight[node];
+	int64_t dot = 0;
+	int32_t d, error;
+	uint32_t p1;
+
+	for (unsigned k = 0; k < DD_CONTEXTS; k++) {
+		uint32_t h = mx->context[k] + node * 0x9e3779b1u;
+
+		h = (h ^ h >> 15) * 0x2c1b3c6du;
+		slot[k] = &mx->slot[k][h >> (32 - DD_SLOT_BITS)];
+		logit[k] = mx->stretch[*slot[k] >> 20];
+		dot += (int64_t)weight[k] * logit[k];
+	}
+	d = (int32_t)(dot >> 16 < -2047 ? -2047 : dot >> 16 > 2047 ? 2047 : dot >> 16);
+	p1 = mx->squash[d + 2048];
+	if (decoding)
+		bit = dd_rc_decode(&io->dec, p1);
+	else
+		dd_rc_encode(&io->enc, p1, bit);
+
+	error = (bit ? 65535 : 0) - (int32_t)p1;
+	for (unsigned k = 0; k < DD_CONTEXTS; k++) {
+		int32_t w = weight[k] + ((logit[k] * error + (1 << (DD_MIX_RATE - 1))) >> DD_MIX_RATE);
+		uint32_t count = *slot[k] & 1023;
+		int32_t p = (int32_t)(*slot[k] >> 10);
+		int32_t target = bit ? (1 << 22) - 1 : 0;
+
+		weight[k] = w < -DD_MIX_MAX ? -DD_MIX_MAX : w > DD_MIX_MAX ? DD_MIX_MAX : w;
+		p += (int32_t)(((int64_t)(target - p) * mx->rate[count]) >> 16);
+		*slot[k] = (uint32_t)p << 10 | (count < DD_SLOT_LIMIT ? count + 1 : count);
+	}
+	return bit;
+}
+
+#endif

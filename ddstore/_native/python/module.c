@@ -1,0 +1,222 @@
+/* The Python module `ddstore._native._ddcore`: thin, buffers in and bytes out, the GIL released around the work. */
+#include "module.h"
+
+#include "encode.h"
+
+static PyObject *corrupt_error;
+
+static PyObject *raise(const dd_error *err)
+{
+	PyErr_SetString(err->status == DD_CORRUPT || err->status == DD_UNSUPPORTED ? corrupt_error : PyExc_ValueError,
+			err->what);
+	return NULL;
+}
+
+static void *aligned_workspace(size_t size, void **block)
+{
+	*block = PyMem_RawMalloc(size + 15);
+	return *block == NULL ? PyErr_NoMemory() : (void *)(((uintptr_t)*block + 15) & ~(uintptr_t)15);
+}
+
+static PyObject *decode_column(PyObject *self, PyObject *args)
+{
+	Py_buffer residual, latents = {0}, model = {0};
+	PyObject *values = NULL, *valid = NULL, *result = NULL;
+	long type, want;
+	unsigned int n;
+	dd_error err = {DD_OK, NULL};
+	dd_column_info info;
+	dd_model m;
+	void *block = NULL, *workspace;
+	dd_status status;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*z*z*lIl", &residual, &latents, &model, &type, &n, &want))
+		return NULL;
+	if (n == 0 || n > DD_MAX_ROWS || want < -1 || want > (long)n) {
+		PyErr_SetString(PyExc_ValueError, "row count out of range");
+		goto done;
+	}
+	if (want == -1)
+		want = (long)n;
+	if (model.buf != NULL && dd_model_open(model.buf, (size_t)model.len, &m, &err) != DD_OK) {
+		raise(&err);
+		goto done;
+	}
+	if (dd_column_peek(residual.buf, (size_t)residual.len, model.buf ? &m : NULL, &info, &err) != DD_OK) {
+		raise(&err);
+		goto done;
+	}
+	if (info.n != n || info.type != (dd_type)type) {
+		PyErr_SetString(corrupt_error, "the column's type or count is not its segment's");
+		goto done;
+	}
+	workspace = aligned_workspace(info.workspace, &block);
+	values = PyByteArray_FromStringAndSize(NULL, want * (Py_ssize_t)dd_type_width(info.type));
+	valid = info.has_invalid ? PyByteArray_FromStringAndSize(NULL, want) : Py_NewRef(Py_None);
+	if (workspace == NULL || values == NULL || valid == NULL)
+		goto done;
+	Py_BEGIN_ALLOW_THREADS;
+	status = dd_column_decode(residual.buf, (size_t)residual.len, latents.buf, (size_t)latents.len,
+				  model.buf ? &m : NULL, info.type, n, (uint32_t)want, PyByteArray_AS_STRING(values),
+				  info.has_invalid ? (uint8_t *)PyByteArray_AS_STRING(valid) : NULL, workspace,
+				  info.workspace, &err);
+	Py_END_ALLOW_THREADS;
+	if (status != DD_OK)
+		raise(&err);
+	else
+		result = PyTuple_Pack(2, values, valid);
+done:
+	PyMem_RawFree(block);
+	Py_XDECREF(values);
+	Py_XDECREF(valid);
+	PyBuffer_Release(&residual);
+	PyBuffer_Release(&latents);
+	PyBuffer_Release(&model);
+	return result;
+}
+
+static PyObject *peek_column(PyObject *self, PyObject *args)
+{
+	Py_buffer residual;
+	dd_error err = {DD_OK, NULL};
+	dd_column_info info;
+	dd_status status;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*", &residual))
+		return NULL;
+	status = dd_column_peek(residual.buf, (size_t)residual.len, NULL, &info, &err);
+	PyBuffer_Release(&residual);
+	if (status != DD_OK)
+		return raise(&err);
+	return Py_BuildValue("{s:i,s:i,s:I,s:O,s:O,s:I,s:I,s:O}", "type", (int)info.type, "mode", (int)info.mode, "n",
+			     (unsigned)info.n, "has_nulls", info.has_invalid ? Py_True : Py_False, "needs_model",
+			     info.needs_model ? Py_True : Py_False, "model_crc", (unsigned)info.model_crc, "escapes",
+			     (unsigned)info.escapes, "exact", info.exact ? Py_True : Py_False);
+}
+
+static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
+{
+	return b->buf == NULL || b->len == (Py_ssize_t)n * width;
+}
+
+/* Returns None when the result would exceed `capacity`. */
+static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = {"type", "mode",	  "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
+				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "capacity",
+				NULL};
+	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0};
+	PyObject *out = NULL;
+	int type, mode, lattice, centre;
+	long long mul, add, drift, base, scale;
+	unsigned long long den;
+	Py_ssize_t capacity;
+	size_t len = 0, need;
+	dd_error err = {DD_OK, NULL};
+	dd_column c = {0};
+	dd_model m;
+	void *block = NULL, *workspace;
+	dd_status status;
+
+	(void)self;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIiLLKddLiLLz*z*z*z*z*n", names, &type, &mode, &c.flags, &c.n,
+					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
+					 &index, &classes, &bits, &latents, &model, &capacity))
+		return NULL;
+	c.type = (dd_type)type;
+	c.mode = (dd_mode)mode;
+	c.lattice = (dd_lattice_kind)lattice;
+	c.centre = (dd_centre)centre;
+	c.mul = mul;
+	c.add = add;
+	c.den = den;
+	c.drift = drift;
+	c.base = base;
+	c.scale = scale;
+	c.low = DD_LOW_AUTO;
+	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_LINEAR || capacity < 0 ||
+	    index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
+	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||
+	    (classes.buf != NULL) != ((c.flags & DD_FLAG_EXCEPTIONS) != 0)) {
+		PyErr_SetString(PyExc_ValueError, "bad arguments to encode_column");
+		goto done;
+	}
+	if (model.buf != NULL && dd_model_open(model.buf, (size_t)model.len, &m, &err) != DD_OK) {
+		raise(&err);
+		goto done;
+	}
+	need = dd_column_workspace(&c, model.buf ? &m : NULL);
+	workspace = aligned_workspace(need, &block);
+	out = PyBytes_FromStringAndSize(NULL, capacity);
+	if (workspace == NULL || out == NULL)
+		goto done;
+	Py_BEGIN_ALLOW_THREADS;
+	status = dd_column_encode(&c, index.buf, classes.buf, bits.buf, latents.buf, (size_t)latents.len,
+				  model.buf ? &m : NULL, (uint8_t *)PyBytes_AS_STRING(out), (size_t)capacity, &len,
+				  workspace, need, &err);
+	Py_END_ALLOW_THREADS;
+	if (status == DD_OK) {
+		_PyBytes_Resize(&out, (Py_ssize_t)len);
+	} else {
+		Py_CLEAR(out);
+		if (status == DD_NOSPACE)
+			out = Py_NewRef(Py_None);
+		else
+			raise(&err);
+	}
+done:
+	PyMem_RawFree(block);
+	PyBuffer_Release(&index);
+	PyBuffer_Release(&classes);
+	PyBuffer_Release(&bits);
+	PyBuffer_Release(&latents);
+	PyBuffer_Release(&model);
+	return out;
+}
+
+static PyObject *crc32c(PyObject *self, PyObject *args)
+{
+	Py_buffer data;
+	unsigned int crc = 0;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*|I", &data, &crc))
+		return NULL;
+	crc = dd_crc32c(crc, data.buf, (size_t)data.len);
+	PyBuffer_Release(&data);
+	return PyLong_FromUnsignedLong(crc);
+}
+
+static PyMethodDef methods[] = {
+	{"decode_column", decode_column, METH_VARARGS, "First `want` rows of a column: (values, valid or None)."},
+	{"peek_column", peek_column, METH_VARARGS, "What a column's residual bytes say about themselves."},
+	{"encode_column", (PyCFunction)(void (*)(void))encode_column, METH_VARARGS | METH_KEYWORDS,
+	 "Lattice indices to bytes; None when they would exceed `capacity`."},
+	{"crc32c", crc32c, METH_VARARGS, "CRC32C of a buffer."},
+	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},
+	{"copy_encode", ddpy_copy_encode, METH_VARARGS, "Rows of a binary COPY."},
+	{"copy_decode", ddpy_copy_decode, METH_VARARGS, "Columns of a binary COPY."},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+	PyModuleDef_HEAD_INIT, "_ddcore", "The DDStore core.", -1, methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__ddcore(void)
+{
+	PyObject *m = PyModule_Create(&module);
+
+	if (m == NULL)
+		return NULL;
+	corrupt_error = PyErr_NewException("ddstore._native.CorruptError", PyExc_ValueError, NULL);
+	if (corrupt_error == NULL || PyModule_AddObjectRef(m, "CorruptError", corrupt_error) < 0 ||
+	    PyModule_AddIntConstant(m, "FORMAT_VERSION", DD_FORMAT_VERSION) < 0 ||
+	    PyModule_AddIntConstant(m, "MAX_ROWS", DD_MAX_ROWS) < 0) {
+		Py_DECREF(m);
+		return NULL;
+	}
+	return m;
+}

@@ -1,0 +1,12 @@
+/* Functions of the Python module that live in files of their own. */
+#ifndef DDPY_MODULE_H
+#define DDPY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+PyObject *ddpy_btae_predict(PyObject *self, PyObject *args);
+PyObject *ddpy_copy_encode(PyObject *self, PyObject *args);
+PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
+
+#endif
