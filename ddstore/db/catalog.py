@@ -1,0 +1,271 @@
+"""What the catalog says: which tables are managed, with which columns, bounds and companions."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal
+
+from psycopg import sql as pgsql
+from psycopg.types.json import Jsonb
+
+from ddstore.bounds import Bound, make_bound
+from ddstore.db.pool import Connection, translate_errors
+from ddstore.db.queries import sql
+from ddstore.errors import SchemaMismatch
+
+__all__ = [
+    "NATIVE_TYPES",
+    "TIME_TYPES",
+    "ManagedColumn",
+    "ManagedTable",
+    "SeriesKey",
+    "list_tables",
+    "load_series_bounds",
+    "load_table",
+    "parse_name",
+    "require_intact",
+    "series_bound",
+]
+
+SeriesKey = tuple[str | None, ...]
+Role = Literal["time", "key", "value"]
+
+#: Value types that the core codes itself; every other type is stored as an array of its own.
+NATIVE_TYPES = frozenset({"float4", "float8", "int2", "int4", "int8"})
+#: Types a time column may have.
+TIME_TYPES = frozenset({"timestamptz", "timestamp", "int8"})
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedColumn:
+    """One column of a managed table. ``type`` is PostgreSQL's own name for it (``float8``, ``timestamptz``)."""
+
+    id: int
+    name: str
+    type: str
+    role: Role
+    bound: Bound
+
+    @property
+    def native(self) -> bool:
+        """Whether the core codes this column; otherwise segments hold an array of the column's type."""
+        return self.role == "value" and self.type in NATIVE_TYPES
+
+    @property
+    def segment_column(self) -> str:
+        """The name (or prefix) of this column in the companion table, as the foreign table's options give it."""
+        return "time" if self.role == "time" else f"{'k' if self.role == 'key' else 'c'}{self.id}"
+
+
+@dataclass(frozen=True)
+class ManagedTable:
+    """A user's table that DDStore looks after.
+
+    Attributes:
+        id: its number in the catalog; the companion is ``ddstore.segment_<id>``.
+        oid: the table's oid in PostgreSQL.
+        segments: label of the companion table, which holds one row per segment.
+        cold: label of the foreign table over the segments; None without the extension.
+        hot_for: rows younger than this stay in the heap.
+        changes: what happened to the table's columns behind DDStore's back, in words; see :func:`require_intact`.
+    """
+
+    id: int
+    oid: int
+    schema: str
+    name: str
+    segments: str
+    cold: str | None
+    profile: str
+    segment_rows: int
+    min_rows: int
+    hot_for: timedelta
+    time: ManagedColumn
+    keys: tuple[ManagedColumn, ...]
+    values: tuple[ManagedColumn, ...]
+    changes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """``schema.name``, for messages and for :func:`load_table`."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> pgsql.Identifier:
+        """The table, quoted for SQL."""
+        return pgsql.Identifier(self.schema, self.name)
+
+    @property
+    def segments_identifier(self) -> pgsql.Identifier:
+        """The companion table, quoted for SQL."""
+        return pgsql.Identifier("ddstore", f"segment_{self.id}")
+
+    @cached_property
+    def columns(self) -> dict[str, ManagedColumn]:
+        """Every column by name: time, then keys, then values."""
+        return {column.name: column for column in (self.time, *self.keys, *self.values)}
+
+    def value(self, name: str) -> ManagedColumn:
+        """Return the value column called ``name``.
+
+        Raises:
+            SchemaMismatch: there is none.
+        """
+        for column in self.values:
+            if column.name == name:
+                return column
+        raise SchemaMismatch(
+            f"{self.label} has no value column {name!r}",
+            column=name,
+            remedy=_suggest(name, [column.name for column in self.values], "Its value columns are"),
+        )
+
+
+def load_table(conn: Connection, name_or_id: str | int) -> ManagedTable:
+    """Return one managed table by ``schema.name``, by a name on the search path (both as SQL reads names), or by id.
+
+    Raises:
+        SchemaMismatch: no managed table answers to it; the remedy names the closest ones.
+        NotInstalled: the database has no catalog.
+    """
+    if isinstance(name_or_id, int):
+        for table in _fetch(conn, table_id=name_or_id):
+            return table
+        raise SchemaMismatch(f"there is no managed table with id {name_or_id}", remedy="See: ddstore stats.")
+    schema, name = parse_name(name_or_id)
+    rows = _rows(conn, table_id=None)
+    exact = [row for row in rows if f"{row['schema']}.{row['name']}" == name_or_id]
+    named = [
+        row
+        for row in rows
+        if row["name"] == name and (row["schema"] == schema if schema is not None else row["visible"])
+    ]
+    for row in exact or named:
+        return _table(row)
+    labels = [f"{row['schema']}.{row['name']}" for row in rows]
+    raise SchemaMismatch(
+        f"{name_or_id!r} is not a managed table",
+        series=name_or_id,
+        remedy=_suggest(name_or_id, labels, "Managed tables are")
+        if labels
+        else "Create one with create_table() or take one over with adopt().",
+    )
+
+
+def list_tables(conn: Connection) -> list[ManagedTable]:
+    """Return every managed table in order of id; those whose table was dropped are left out.
+
+    Raises:
+        NotInstalled: the database has no catalog.
+    """
+    return _fetch(conn, table_id=None)
+
+
+def load_series_bounds(conn: Connection, table_id: int) -> dict[tuple[int, SeriesKey], Bound]:
+    """Return the bounds that single series of a table keep for themselves, by (column id, series key)."""
+    with translate_errors():
+        rows = conn.execute(sql("series_bounds"), {"table_id": table_id}).fetchall()
+    return {(column_id, tuple(key)): make_bound(kind, value) for column_id, key, kind, value in rows}
+
+
+def series_bound(conn: Connection, table: ManagedTable, column: ManagedColumn, key: SeriesKey) -> Bound | None:
+    """Return the bound that one series keeps for itself, or None where its column's bound holds."""
+    with translate_errors():
+        row = conn.execute(
+            sql("series_bound"), {"table_id": table.id, "column_id": column.id, "series_key": Jsonb(list(key))}
+        ).fetchone()
+    return None if row is None else make_bound(row[0], row[1])
+
+
+def require_intact(table: ManagedTable) -> None:
+    """Refuse to go on when the table's columns are no longer those it was adopted with.
+
+    Segments hold the managed columns only: compacting a table with a column added since would lose that column.
+
+    Raises:
+        SchemaMismatch: a column was added, dropped, renamed (without the extension) or has another type.
+    """
+    if table.changes:
+        raise SchemaMismatch(
+            f"{table.label} has changed since it was adopted: {'; '.join(table.changes)}",
+            series=table.label,
+            remedy="Undo the change, or release() the table and adopt() it again.",
+        )
+
+
+_IDENTIFIER = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s".]+))\s*(?P<dot>\.)?')
+
+
+def parse_name(name: str) -> tuple[str | None, str]:
+    """Split ``name`` or ``schema.name`` the way SQL does: unquoted parts fold to lower case, ``"quoted"`` ones do not.
+
+    Raises:
+        SchemaMismatch: ``name`` is not one or two identifiers.
+    """
+    parts: list[str] = []
+    position, more = 0, True
+    while more:
+        match = _IDENTIFIER.match(name, position)
+        if match is None:
+            break
+        parts.append(match["quoted"].replace('""', '"') if match["quoted"] else match["plain"].lower())
+        position, more = match.end(), match["dot"] is not None
+    if more or position != len(name) or len(parts) not in (1, 2) or any(len(p.encode()) > 63 for p in parts):
+        raise SchemaMismatch(
+            f"{name!r} is not a table name",
+            series=name,
+            remedy='Write schema.table; put parts with capitals, dots or spaces in double quotes: public."My Table".',
+        )
+    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
+def _fetch(conn: Connection, *, table_id: int | None) -> list[ManagedTable]:
+    return [_table(row) for row in _rows(conn, table_id=table_id)]
+
+
+def _rows(conn: Connection, *, table_id: int | None) -> list[Mapping[str, Any]]:
+    with translate_errors():
+        return [row[0] for row in conn.execute(sql("managed_tables"), {"table_id": table_id})]
+
+
+def _table(row: Mapping[str, Any]) -> ManagedTable:
+    columns = [
+        ManagedColumn(c["id"], c["name"], c["type"], c["role"], make_bound(c["bound_kind"], c["bound_value"]))
+        for c in row["columns"]
+        if c["present"]
+    ]
+    time = [column for column in columns if column.role == "time"]
+    if not time:
+        raise SchemaMismatch(
+            f"{row['schema']}.{row['name']} has lost its time column",
+            series=f"{row['schema']}.{row['name']}",
+            remedy="Give the column its old name back.",
+        )
+    return ManagedTable(
+        id=row["id"],
+        oid=row["oid"],
+        schema=row["schema"],
+        name=row["name"],
+        segments=row["segments"],
+        cold=row["cold"],
+        profile=row["profile"],
+        segment_rows=row["segment_rows"],
+        min_rows=row["min_rows"],
+        hot_for=timedelta(microseconds=row["hot_for_us"]),
+        time=time[0],
+        keys=tuple(column for column in columns if column.role == "key"),
+        values=tuple(column for column in columns if column.role == "value"),
+        changes=tuple(row["changes"]),
+    )
+
+
+def _suggest(given: str, known: Sequence[str], intro: str) -> str:
+    close = difflib.get_close_matches(given, known, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"{intro} {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
