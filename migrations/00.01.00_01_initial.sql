@@ -85,6 +85,7 @@ CREATE TABLE ddstore.samples (
     time    timestamptz NOT NULL,
     value   float8
 );
+CREATE INDEX samples_series_time ON ddstore.samples (series, time);
 
 -- Every segment the caller may read, of one table or of all. The companions are created at run time, hence dynamic SQL.
 CREATE FUNCTION ddstore.list_segments(only_table int DEFAULT NULL)
@@ -127,7 +128,7 @@ BEGIN
               WHERE c.table_id = managed.id) m;
         RETURN QUERY EXECUTE format(
             'SELECT $1, $2, s.id, jsonb_build_array(%s), s.t_min::text, s.t_max::text, s.n,'
-            '       octet_length(s.time)::bigint, %s, %s, %s,'
+            '       octet_length(s.time)::bigint, (%s)::bigint, (%s)::bigint, (%s)::bigint,'
             '       (SELECT coalesce(jsonb_object_agg(v.name, v.bytes) FILTER (WHERE v.name IS NOT NULL), ''{}'')'
             '        FROM (VALUES %s) AS v(name, bytes)), s.created_at'
             ' FROM %s s',

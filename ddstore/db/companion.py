@@ -1,0 +1,186 @@
+"""The DDL of what belongs to a managed table: companion, cold foreign table, index on the hot rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import errors as pg_errors
+from psycopg import sql as pgsql
+
+from ddstore.db.catalog import NATIVE_TYPES, ManagedColumn, ManagedTable
+from ddstore.db.pool import Connection
+from ddstore.db.queries import sql
+from ddstore.db.relation import Column, PlannedColumn, Relation
+from ddstore.errors import SchemaMismatch
+
+__all__ = [
+    "create_cold",
+    "create_companion",
+    "create_hot_index",
+    "drop_cold",
+    "drop_companion",
+    "hot_index_name",
+]
+
+Fragment = pgsql.SQL | pgsql.Composed
+
+# What PostgreSQL's own sum() returns is inexact for floats; ours is the exactly rounded sum, in these types.
+_SUM_TYPE = {"int2": "numeric", "int4": "numeric", "int8": "numeric", "float4": "float8", "float8": "float8"}
+
+
+def create_companion(conn: Connection, table_id: int, relation: Relation, columns: Sequence[PlannedColumn]) -> str:
+    """Create ``ddstore.segment_<table_id>``, one row per segment; return its label."""
+    name = pgsql.Identifier("ddstore", f"segment_{table_id}")
+    time = next(c.column for c in columns if c.role == "time")
+    keys = [c for c in columns if c.role == "key"]
+    values = [c for c in columns if c.role == "value"]
+    parts: list[Fragment] = [pgsql.SQL("id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")]
+    parts += [
+        pgsql.SQL("{} {}{}").format(pgsql.Identifier(f"k{c.id}"), _type(c.column), _collation(c.column)) for c in keys
+    ]
+    parts += [
+        pgsql.SQL("t_min {0} NOT NULL, t_max {0} NOT NULL").format(_type(time)),
+        pgsql.SQL("n int NOT NULL CHECK (n > 0), time bytea NOT NULL"),
+    ]
+    parts += [_native_columns(c) if c.native else _array_columns(c) for c in values]
+    parts.append(pgsql.SQL("created_at timestamptz NOT NULL DEFAULT now()"))
+    conn.execute(pgsql.SQL("CREATE TABLE {} ({})").format(name, pgsql.SQL(", ").join(parts)))
+    _set_storage(conn, name, values)
+    index = [pgsql.Identifier(f"k{c.id}") for c in keys] + [pgsql.Identifier("t_max"), pgsql.Identifier("t_min")]
+    conn.execute(
+        pgsql.SQL("CREATE INDEX {} ON {} ({})").format(
+            pgsql.Identifier(f"segment_{table_id}_series"), name, pgsql.SQL(", ").join(index)
+        )
+    )
+    _comment(conn, "TABLE", name, f"Segments of {relation.label}: its cold rows, compressed. Never write to it.")
+    return f"ddstore.segment_{table_id}"
+
+
+def create_cold(conn: Connection, table: ManagedTable) -> pgsql.Identifier:
+    """Create the foreign table ``<table>_cold`` over the segments, as inheritance child of ``table``.
+
+    Raises:
+        SchemaMismatch: a relation of that name exists.
+    """
+    name = f"{_clip(table.name, 58)}_cold"
+    cold = pgsql.Identifier(table.schema, name)
+    try:
+        conn.execute(
+            pgsql.SQL("CREATE FOREIGN TABLE {} () INHERITS ({}) SERVER ddstore OPTIONS (segments {})").format(
+                cold, table.identifier, pgsql.Literal(table.segments)
+            )
+        )
+    except pg_errors.DuplicateTable as error:
+        raise SchemaMismatch(
+            f"{table.schema}.{name} exists, and that is the name of the view on compressed rows",
+            series=table.label,
+            remedy="Rename it.",
+        ) from error
+    options = [_segment_option(column) for column in table.columns.values()]
+    conn.execute(pgsql.SQL("ALTER FOREIGN TABLE {} {}").format(cold, pgsql.SQL(", ").join(options)))
+    _comment(conn, "FOREIGN TABLE", cold, f"The compressed rows of {table.label}; {table.label} itself shows them too.")
+    return cold
+
+
+def drop_cold(conn: Connection, cold: pgsql.Identifier) -> None:
+    """Drop a cold foreign table; the segments stay."""
+    conn.execute(pgsql.SQL("DROP FOREIGN TABLE IF EXISTS {}").format(cold))
+
+
+def drop_companion(conn: Connection, table: ManagedTable) -> None:
+    """Drop the companion and the segments in it."""
+    conn.execute(pgsql.SQL("DROP TABLE {}").format(table.segments_identifier))
+
+
+def hot_index_name(oid: int) -> str:
+    """Return the name of the index that :func:`create_hot_index` makes, unique to the table."""
+    return f"ddstore_series_{oid}"
+
+
+def create_hot_index(
+    conn: Connection, relation: Relation, *, time: str, key: Iterable[str], concurrently: bool
+) -> None:
+    """Make the hot rows of one series readable in order of time, unless an index of the table already does.
+
+    ``concurrently`` lets writers go on meanwhile; it needs a connection in autocommit.
+    """
+    columns = [*key, time]
+    found = conn.execute(sql("usable_index"), {"oid": relation.oid, "columns": columns}).fetchone()
+    if found is not None and found[0]:
+        return
+    name = hot_index_name(relation.oid)
+    how = pgsql.SQL("CONCURRENTLY ") if concurrently else pgsql.SQL("")
+    # An interrupted concurrent build leaves an invalid index behind, under this name.
+    conn.execute(pgsql.SQL("DROP INDEX {}IF EXISTS {}").format(how, pgsql.Identifier(relation.schema, name)))
+    conn.execute(
+        pgsql.SQL("CREATE INDEX {}{} ON {} ({})").format(
+            how, pgsql.Identifier(name), relation.identifier, pgsql.SQL(", ").join(map(pgsql.Identifier, columns))
+        )
+    )
+
+
+def _native_columns(plan: PlannedColumn) -> Fragment:
+    prefix, type_ = f"c{plan.id}", _type(plan.column)
+    return pgsql.SQL(
+        "{latents} bytea, {residual} bytea NOT NULL, {model} bigint REFERENCES ddstore.model,"
+        " {count} int NOT NULL, {min} {type}, {max} {type}, {sum} {sum_type}"
+    ).format(
+        **{part: pgsql.Identifier(f"{prefix}_{part}") for part in _NATIVE_PARTS},
+        type=type_,
+        sum_type=pgsql.Identifier("pg_catalog", _SUM_TYPE[plan.column.type]),
+    )
+
+
+_NATIVE_PARTS = ("latents", "residual", "model", "count", "min", "max", "sum")
+
+
+def _array_columns(plan: PlannedColumn) -> Fragment:
+    return pgsql.SQL("{} {}[] NOT NULL, {} int NOT NULL").format(
+        pgsql.Identifier(f"c{plan.id}_array"), _type(plan.column), pgsql.Identifier(f"c{plan.id}_count")
+    )
+
+
+def _set_storage(conn: Connection, name: pgsql.Identifier, values: Sequence[PlannedColumn]) -> None:
+    """Spare the server from compressing what is already dense; let it compress the arrays as well as it can."""
+    external = ["time"]
+    external += [f"c{c.id}_{part}" for c in values if c.native for part in ("latents", "residual")]
+    actions = [pgsql.SQL("ALTER {} SET STORAGE EXTERNAL").format(pgsql.Identifier(column)) for column in external]
+    row = conn.execute(sql("lz4_available")).fetchone()
+    if row is not None and row[0]:
+        actions += [
+            pgsql.SQL("ALTER {} SET COMPRESSION lz4").format(pgsql.Identifier(f"c{c.id}_array"))
+            for c in values
+            if not c.native
+        ]
+    conn.execute(pgsql.SQL("ALTER TABLE {} {}").format(name, pgsql.SQL(", ").join(actions)))
+
+
+def _segment_option(column: ManagedColumn) -> Fragment:
+    return pgsql.SQL("ALTER {} OPTIONS (ADD segment_column {})").format(
+        pgsql.Identifier(column.name), pgsql.Literal(column.segment_column)
+    )
+
+
+def _type(column: Column) -> pgsql.Identifier:
+    return pgsql.Identifier(column.type_schema, column.type)
+
+
+def _collation(column: Column) -> Fragment:
+    if column.collation is None:
+        return pgsql.SQL("")
+    return pgsql.SQL(" COLLATE {}").format(pgsql.Identifier(*column.collation))
+
+
+def _comment(conn: Connection, kind: str, name: pgsql.Identifier, text: str) -> None:
+    statement = pgsql.SQL(
+        "COMMENT ON FOREIGN TABLE {} IS {}" if kind == "FOREIGN TABLE" else "COMMENT ON TABLE {} IS {}"
+    )
+    conn.execute(statement.format(name, pgsql.Literal(text)))
+
+
+def _clip(name: str, size: int) -> str:
+    """Cut a name to ``size`` bytes, as PostgreSQL does with identifiers, never inside a character."""
+    return name.encode()[:size].decode(errors="ignore")
+
+
+assert set(_SUM_TYPE) == NATIVE_TYPES
