@@ -1,6 +1,7 @@
 /* The Python module `ddstore._native._ddcore`: thin, buffers in and bytes out, the GIL released around the work. */
 #include "module.h"
 
+#include "btae.h"
 #include "encode.h"
 
 static PyObject *corrupt_error;
@@ -176,6 +177,32 @@ done:
 	return out;
 }
 
+static PyObject *describe_model(PyObject *self, PyObject *args)
+{
+	Py_buffer data;
+	dd_error err = {DD_OK, NULL};
+	dd_model model;
+	dd_btae btae;
+	uint64_t bits[2];
+	double moments[2];
+	dd_status status;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*", &data))
+		return NULL;
+	status = dd_model_open(data.buf, (size_t)data.len, &model, &err);
+	if (status == DD_OK)
+		status = dd_btae_open(model.btae, model.btae_len, &btae, &err);
+	PyBuffer_Release(&data);
+	if (status != DD_OK)
+		return raise(&err);
+	bits[0] = dd_btae_mean_bits(&btae);
+	bits[1] = dd_btae_std_bits(&btae);
+	memcpy(moments, bits, sizeof moments);
+	return Py_BuildValue("IIdd", (unsigned)dd_btae_window(&btae), (unsigned)dd_btae_latents(&btae), moments[0],
+			     moments[1]);
+}
+
 static PyObject *crc32c(PyObject *self, PyObject *args)
 {
 	Py_buffer data;
@@ -194,6 +221,7 @@ static PyMethodDef methods[] = {
 	{"peek_column", peek_column, METH_VARARGS, "What a column's residual bytes say about themselves."},
 	{"encode_column", (PyCFunction)(void (*)(void))encode_column, METH_VARARGS | METH_KEYWORDS,
 	 "Lattice indices to bytes; None when they would exceed `capacity`."},
+	{"describe_model", describe_model, METH_VARARGS, "A model's window, latent bits, mean and standard deviation."},
 	{"crc32c", crc32c, METH_VARARGS, "CRC32C of a buffer."},
 	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},
 	{"copy_encode", ddpy_copy_encode, METH_VARARGS, "Rows of a binary COPY."},

@@ -1,0 +1,249 @@
+"""Which reconstruction values are legal: lattices, and the sensor's grid they are laid on.
+
+A lattice maps an integer index ``q`` to a value such that neighbouring indices are as far apart as the bound
+allows. Where values lie on a grid ``g`` (ADC counts, printed decimals) a bin holds ``N = floor(2 eps / g) + 1``
+grid values, which makes the step ``N g`` wider than ``2 eps``; where ``eps < g / 2`` the lattice is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore.codec.format import LatticeKind, NativeType, dtype_of
+
+__all__ = ["Grid", "Lattice", "exact_lattices", "find_grid", "lossy_lattices", "ordinals", "relative_lattices"]
+
+# Beyond 2**53 a double no longer holds every integer: numerators must stay below.
+_EXACT_INT = float(2**53)
+_MANTISSA = {"float4": 23, "float8": 52}
+_PHASES = 8
+# A grid that holds this share of the values is a grid: exact rows for the others cost less than finer bins.
+_MOSTLY = 0.98
+
+Values = NDArray[Any]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Values are ``(origin + k * pitch) / den`` for integers ``k``; through float32 first if ``via_float32``."""
+
+    origin: int
+    pitch: int
+    den: int
+    via_float32: bool = False
+
+    def numbers(self, values: Values) -> Index:
+        """The grid numbers ``k`` of values on the grid. Shape (n,), int64."""
+        if values.dtype.kind == "i":
+            with np.errstate(over="ignore"):
+                return (values.astype(np.int64) - np.int64(self.origin)) // np.int64(self.pitch)
+        numerator = np.rint(values.astype(np.float64) * self.den).astype(np.int64)
+        return (numerator - self.origin) // self.pitch
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Reconstruction ``q -> value``, in the terms of the format.
+
+    GRID: ``(q * mul + add) / den``; STEP: ``q * step + offset``; ORDINAL: the ``q * mul + add``-th float.
+    """
+
+    kind: LatticeKind
+    mul: int = 1
+    add: int = 0
+    den: int = 1
+    step: float = 0.0
+    offset: float = 0.0
+    via_float32: bool = False
+    exact: bool = False
+    grid: Grid | None = None
+    bin: int = 1  # grid values (or ordinals) in one bin
+    phase: int = 0
+
+    def index(self, values: Values, type_name: NativeType) -> Index:
+        """The index whose bin holds each value. Shape (n,), int64."""
+        if self.kind is LatticeKind.STEP:
+            return np.rint((values.astype(np.float64) - self.offset) / self.step).astype(np.int64)
+        if self.kind is LatticeKind.ORDINAL:
+            half = np.int64(self.bin // 2)
+            return np.floor_divide(ordinals(values, type_name) + half, np.int64(self.bin))
+        assert self.grid is not None
+        with np.errstate(over="ignore"):
+            return np.floor_divide(self.grid.numbers(values) - np.int64(self.phase), np.int64(self.bin))
+
+    def value(self, index: Index, type_name: NativeType) -> Values:
+        """What the decoder will return for each index, computed by the same IEEE operations."""
+        dtype = dtype_of(type_name)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.kind is LatticeKind.STEP:
+                return (index.astype(np.float64) * self.step + self.offset).astype(dtype)
+            numerator = index * np.int64(self.mul) + np.int64(self.add)
+            if self.kind is LatticeKind.ORDINAL:
+                return _from_ordinals(numerator, type_name)
+            if dtype.kind == "i":
+                return numerator.astype(dtype)
+            value = numerator.astype(np.float64) / float(self.den)
+            return (value.astype(np.float32) if self.via_float32 else value).astype(dtype)
+
+
+def ordinals(values: Values, type_name: NativeType) -> Index:
+    """Number the floats of a type in their order: 0.0 is 0, the next float above is 1. Shape (n,), int64."""
+    if type_name == "float4":
+        bits = np.ascontiguousarray(values).view(np.int32).astype(np.int64)
+        return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    bits = np.ascontiguousarray(values).view(np.int64)
+    return np.where(bits < 0, -(bits & np.int64(0x7FFFFFFFFFFFFFFF)), bits)
+
+
+def _from_ordinals(order: Index, type_name: NativeType) -> Values:
+    if type_name == "float4":
+        narrow = order.astype(np.int32)
+        return np.where(narrow < 0, (-narrow) | np.int32(-(2**31)), narrow).astype(np.int32).view(np.float32)
+    return np.where(order < 0, (-order) | np.int64(-(2**63)), order).view(np.float64)
+
+
+def _pitch(numerator: Index) -> tuple[int, int]:
+    """Origin and greatest common divisor of the distances from it (1 when all are equal)."""
+    origin = int(numerator[0])
+    low, high = int(numerator.min()), int(numerator.max())
+    if high - low >= 2**62:
+        return 0, 1
+    return origin, int(np.gcd.reduce(np.abs(numerator - origin))) or 1
+
+
+def find_grid(values: Values, type_name: NativeType) -> Grid | None:
+    """The coarsest decimal or binary grid that holds every value exactly, else one that holds almost all, or None.
+
+    The few values off a grid that holds the rest are stored bit-exact beside it by the caller.
+
+    Args:
+        values: finite values without -0.0, shape (n,), n > 0.
+        type_name: their column type.
+    """
+    if values.dtype.kind == "i":
+        origin, pitch = _pitch(values.astype(np.int64))
+        return Grid(origin, pitch, 1)
+    wide = values.astype(np.float64)
+    probe = wide[:: max(1, len(wide) // 64)]
+    peak = float(np.abs(wide).max())
+    for share in (1.0, _MOSTLY):
+        for via_float32 in (False, True) if type_name == "float8" else (True,):
+            # float32 tells apart no more than 24 bits: a finer "grid" would fit anything.
+            limit = float(2**24) if via_float32 else _EXACT_INT
+            for den in (*(10**d for d in range(10)), *(2**b for b in range(1, 17))):
+                if peak * den >= limit or _on_grid(probe, den, via_float32).mean() < share - 0.05:
+                    continue
+                fits = _on_grid(wide, den, via_float32)
+                if fits.mean() >= share:
+                    origin, pitch = _pitch(np.rint(wide[fits] * den).astype(np.int64))
+                    return Grid(origin, pitch, den, via_float32 and type_name == "float8")
+    return None
+
+
+def _on_grid(wide: NDArray[np.float64], den: int, via_float32: bool) -> NDArray[np.bool_]:
+    back = np.rint(wide * den) / den
+    if via_float32:
+        back = back.astype(np.float32).astype(np.float64)
+    return np.asarray(back == wide)
+
+
+def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
+    """The lattice of bins of ``bin_`` grid values each; the middle of an even bin lies between two of them."""
+    if bin_ % 2:
+        mul, add, den = grid.pitch * bin_, grid.origin + grid.pitch * (phase + (bin_ - 1) // 2), grid.den
+    else:
+        mul, den = 2 * grid.pitch * bin_, 2 * grid.den
+        add = 2 * grid.origin + grid.pitch * (2 * phase + bin_ - 1)
+    return Lattice(
+        LatticeKind.GRID, mul, add, den, via_float32=grid.via_float32, exact=bin_ == 1, grid=grid, bin=bin_, phase=phase
+    )
+
+
+def exact_lattices(values: Values, type_name: NativeType) -> list[Lattice]:
+    """Lattices that return (finite, not -0.0) values bit for bit: their grid if there is one, then the floats."""
+    grid = find_grid(values, type_name)
+    floats = [] if values.dtype.kind == "i" else [Lattice(LatticeKind.ORDINAL, exact=True)]
+    return [*([_on(grid, 1, 0)] if grid is not None else []), *floats]
+
+
+def _roughness(index: Index) -> float:
+    """Order-0 entropy of the index differences, in bits: what a phase is judged by."""
+    counts = np.bincount(np.clip(np.diff(index), -64, 64) + 64).astype(np.float64)
+    share = counts[counts > 0] / max(1, len(index) - 1)
+    return float(-(share * np.log2(share)).sum())
+
+
+def _best_phase(candidates: list[Lattice], values: Values, type_name: NativeType) -> Lattice:
+    return min(candidates, key=lambda lattice: _roughness(lattice.index(values, type_name)))
+
+
+def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned: bool = False) -> list[Lattice]:
+    """Lattices for ``|x - y| <= eps``, the most promising first; none when ``eps`` is below the type's resolution.
+
+    Args:
+        values: finite values without -0.0, shape (n,), n > 0.
+        type_name: their column type.
+        eps: the absolute bound, > 0.
+        aligned: 0 must be a reconstruction value (a relative bound leaves no room around it).
+    """
+    grid = find_grid(values, type_name)
+    integer = values.dtype.kind == "i"
+    if grid is not None:
+        room = Fraction(eps) * grid.den / grid.pitch
+        # Integer columns have nothing between two grid values: their bins are odd.
+        widest = 2 * floor(room) + 1 if integer else floor(2 * room) + 1
+        if widest == 1:
+            return [_on(grid, 1, 0)]
+        found = []
+        for bin_ in (widest,) if integer else (widest, widest - 1):
+            if bin_ == 1:
+                found.append(_on(grid, 1, 0))
+            elif bin_ * grid.pitch * 2 < 2**53:
+                found.append(_phased(grid, bin_, values, type_name, aligned))
+        if found:
+            return found
+        if integer:
+            return [_on(grid, 1, 0)]
+    # Leave room for the rounding of the value itself, once to double and once to the column's type.
+    slack = float(np.abs(values.astype(np.float64)).max()) * 2.0 ** -(_MANTISSA[type_name] - 1)
+    usable = eps - slack
+    if usable < eps / 2:
+        return []
+    base = Lattice(LatticeKind.STEP, step=2 * usable)
+    if aligned:
+        return [base]
+    shifts = [replace(base, offset=base.step * k / _PHASES) for k in range(_PHASES)]
+    return [_best_phase(shifts, values, type_name)]
+
+
+def _phased(grid: Grid, bin_: int, values: Values, type_name: NativeType, aligned: bool) -> Lattice:
+    if aligned:
+        middle = (bin_ - 1) // 2
+        zero = -grid.origin // grid.pitch if grid.origin % grid.pitch == 0 else 0
+        return _on(grid, bin_, (zero - middle) % bin_)
+    phases = sorted({bin_ * k // _PHASES for k in range(_PHASES)})
+    return _best_phase([_on(grid, bin_, phase) for phase in phases], values, type_name)
+
+
+def relative_lattices(values: Values, type_name: NativeType, ratio: float) -> list[Lattice]:
+    """Lattices for ``|x - y| <= ratio * |x|``.
+
+    Within one binade floats are evenly spaced, so bins of ``2 floor(ratio 2**m) + 1`` consecutive floats keep a
+    relative bound everywhere; a fixed step for the smallest magnitude is better when magnitudes differ little.
+    """
+    magnitude = np.abs(values[values != 0].astype(np.float64))
+    if len(magnitude) == 0:
+        return []
+    smallest = ratio * float(magnitude.min())
+    found = lossy_lattices(values, type_name, smallest, aligned=True) if smallest > 0 else []
+    if values.dtype.kind == "f":
+        bin_ = 2 * floor(min(ratio, 0.5) * 2 ** _MANTISSA[type_name]) + 1
+        found.append(Lattice(LatticeKind.ORDINAL, mul=bin_, exact=bin_ == 1, bin=bin_))
+    return found

@@ -1,0 +1,62 @@
+"""A series' shared model, as the codec sees it: bytes that decode, and a function that finds latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore import _native
+from ddstore.errors import CorruptSegment
+
+__all__ = ["Model", "pack_model"]
+
+FindLatents = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
+
+
+def pack_model(btae: bytes) -> bytes:
+    """The bytes of ``ddstore.model.bytes`` for a BTAE section: the section, then its CRC32C (little-endian)."""
+    return btae + _native.crc32c(btae).to_bytes(4, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model to encode with.
+
+    Args:
+        data: what decoding needs, as :func:`pack_model` makes it.
+        find_latents: windows, float32 (N, T), in the column's units -> packed latent bits, uint8 (N, ceil(|c| / 8));
+            the trained encoder (torch), handed in so that the codec itself never needs it.
+
+    Raises:
+        CorruptSegment: ``data`` is damaged.
+    """
+
+    data: bytes
+    find_latents: FindLatents
+    window: int = field(init=False)
+    mean: float = field(init=False)
+    std: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            window, _, mean, std = _native.describe_model(self.data)
+        except _native.CorruptError as error:
+            raise CorruptSegment(f"damaged model: {error}", remedy="Restore ddstore.model from a backup.") from None
+        for name, value in (("window", window), ("mean", mean), ("std", std)):
+            object.__setattr__(self, name, value)
+
+    def windows(self, values: NDArray[Any], plain: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Cut a column into windows, float32 (N, T): gaps repeat the value before, the last window its last value."""
+        where = np.where(plain, np.arange(len(values)), 0)
+        filled = values[np.maximum.accumulate(where)].astype(np.float32)
+        filled[: int(plain.argmax())] = values[int(plain.argmax())]
+        padding = -len(filled) % self.window
+        return np.pad(filled, (0, padding), mode="edge").reshape(-1, self.window)
+
+    def latents(self, values: NDArray[Any], plain: NDArray[np.bool_]) -> bytes:
+        """Packed latent bits of all windows of a column with at least one plain value."""
+        return self.find_latents(self.windows(values, plain)).tobytes()

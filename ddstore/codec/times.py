@@ -1,0 +1,26 @@
+"""Timestamps: exact int64 of any unit, for nothing when the sampling is regular."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore.codec.segment import decode_column, encode_exact
+
+__all__ = ["decode_times", "encode_times"]
+
+
+def encode_times(time: NDArray[np.int64]) -> bytes:
+    """Encode timestamps, in any order, duplicates included. ``time``: shape (n,), int64, any unit."""
+    return encode_exact(np.ascontiguousarray(time, dtype=np.int64), "int8")
+
+
+def decode_times(data: bytes, n: int) -> NDArray[np.int64]:
+    """The ``n`` timestamps that :func:`encode_times` was given.
+
+    Raises:
+        CorruptSegment: ``data`` is damaged or holds another number of timestamps.
+    """
+    time, valid = decode_column(data, None, None, "int8", n)
+    assert valid is None
+    return time
