@@ -38,6 +38,7 @@ class DDStoreError(Exception):
     """Base of every error DDStore raises on purpose.
 
     Attributes:
+        what: what happened, without the place and the remedy.
         series: the series (or table) concerned, if one is.
         column: the column concerned, if one is.
         row: zero-based position of the offending row in the data given, if one is.
@@ -53,6 +54,7 @@ class DDStoreError(Exception):
         row: int | None = None,
         remedy: str | None = None,
     ) -> None:
+        self.what = message
         self.series = series
         self.column = column
         self.row = row

@@ -4,29 +4,32 @@
  * The format: "PGCOPY\n\377\r\n\0", int32 flags, int32 extension length; then rows of an int16 field count and,
  * per field, an int32 length (-1: NULL) and that many bytes; an int16 -1 ends it. Integers are big-endian.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "module.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #define MAX_COLUMNS 1664 /* PostgreSQL's own limit on a target list */
-
-PyObject *ddpy_copy_encode(PyObject *self, PyObject *args);
-PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
+#define MAX_WIDTH 64	 /* of a fixed-width field */
 
 static const uint8_t SIGNATURE[11] = {'P', 'G', 'C', 'O', 'P', 'Y', '\n', 0xff, '\r', '\n', 0};
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define SWAP(bits, v) __builtin_bswap##bits(v)
+#else
+#define SWAP(bits, v) (v)
+#endif
+
 static inline void put16(uint8_t *p, uint16_t v)
 {
-	v = __builtin_bswap16(v);
+	v = SWAP(16, v);
 	memcpy(p, &v, 2);
 }
 
 static inline void put32(uint8_t *p, uint32_t v)
 {
-	v = __builtin_bswap32(v);
+	v = SWAP(32, v);
 	memcpy(p, &v, 4);
 }
 
@@ -34,23 +37,23 @@ static inline uint16_t get16(const uint8_t *p)
 {
 	uint16_t v;
 	memcpy(&v, p, 2);
-	return __builtin_bswap16(v);
+	return SWAP(16, v);
 }
 
 static inline uint32_t get32(const uint8_t *p)
 {
 	uint32_t v;
 	memcpy(&v, p, 4);
-	return __builtin_bswap32(v);
+	return SWAP(32, v);
 }
 
-/* Reverse the bytes of a 2, 4 or 8 byte integer; copy anything else as it is. */
+/* Between network and native order for a 2, 4 or 8 byte integer; copy anything else as it is. */
 static inline void swap_copy(uint8_t *to, const uint8_t *from, size_t width)
 {
 	if (width == 8) {
 		uint64_t v;
 		memcpy(&v, from, 8);
-		v = __builtin_bswap64(v);
+		v = SWAP(64, v);
 		memcpy(to, &v, 8);
 	} else if (width == 4) {
 		uint32_t v = get32(from);
@@ -232,7 +235,7 @@ static uint8_t *encode_rows(const source *columns, size_t n, size_t start, size_
 
 PyObject *ddpy_copy_encode(PyObject *self, PyObject *args)
 {
-	PyObject *list, *result = NULL;
+	PyObject *list, *tuple, *result = NULL;
 	Py_ssize_t start, stop, n;
 	source *columns;
 	size_t size;
@@ -241,21 +244,23 @@ PyObject *ddpy_copy_encode(PyObject *self, PyObject *args)
 	(void)self;
 	if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &list, &start, &stop))
 		return NULL;
-	n = PyList_GET_SIZE(list);
+	tuple = PyList_AsTuple(list); /* opening a buffer may run Python code, which may change the list */
+	if (!tuple)
+		return NULL;
+	n = PyTuple_GET_SIZE(tuple);
 	if (start < 0 || stop < start || n < 1 || n > MAX_COLUMNS) {
 		PyErr_SetString(PyExc_ValueError, "rows run from start to stop, over 1 to 1664 columns");
+		Py_DECREF(tuple);
 		return NULL;
 	}
 	columns = PyMem_Calloc((size_t)n, sizeof *columns);
-	if (!columns)
+	if (!columns) {
+		Py_DECREF(tuple);
 		return PyErr_NoMemory();
+	}
 	for (Py_ssize_t i = 0; i < n; i++)
-		/* Opening a buffer may run Python code that shortens the list, hence the checked access. */
-		if (i >= PyList_GET_SIZE(list) || !open_source(PyList_GET_ITEM(list, i), &columns[i], stop)) {
-			if (!PyErr_Occurred())
-				PyErr_SetString(PyExc_RuntimeError, "the list of columns changed");
+		if (!open_source(PyTuple_GET_ITEM(tuple, i), &columns[i], stop))
 			goto done;
-		}
 
 	Py_BEGIN_ALLOW_THREADS
 	size = encoded_size(columns, (size_t)n, (size_t)start, (size_t)stop);
@@ -280,6 +285,7 @@ PyObject *ddpy_copy_encode(PyObject *self, PyObject *args)
 	_PyBytes_Resize(&result, p - (uint8_t *)PyBytes_AS_STRING(result));
 done:
 	release_sources(columns, n);
+	Py_DECREF(tuple);
 	return result;
 }
 
@@ -485,7 +491,7 @@ PyObject *ddpy_copy_decode(PyObject *self, PyObject *args)
 	for (Py_ssize_t i = 0; i < n; i++) {
 		PyObject *item = PyList_GET_ITEM(list, i);
 		columns[i].width = PyLong_Check(item) ? PyLong_AsSsize_t(item) : 0;
-		if (columns[i].width == 0 || columns[i].width < -1 || columns[i].width > INT32_MAX) {
+		if (columns[i].width == 0 || columns[i].width < -1 || columns[i].width > MAX_WIDTH) {
 			PyErr_SetString(PyExc_ValueError, "a width is a number of bytes, or -1 for a variable one");
 			goto done;
 		}
