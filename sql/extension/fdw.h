@@ -1,0 +1,232 @@
+/*
+ * What the files of the foreign-data wrapper share.
+ *
+ *   fdw.c        entry points, refusal of writes       companion.c  scan of the segment table, pruning
+ *   options.c    options, table and column bindings    segment.c    one segment's rows into Datum arrays
+ *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
+ *   plan.c       sizes, costs, paths                   scan.c       the executor's side
+ *   explain.c    EXPLAIN                               analyze.c    ANALYZE
+ */
+#ifndef DDSTORE_FDW_H
+#define DDSTORE_FDW_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "access/tableam.h"
+#include "foreign/fdwapi.h"
+#include "foreign/foreign.h"
+#include "nodes/execnodes.h"
+#include "nodes/pathnodes.h"
+#include "portability/instr_time.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#include "ddstore.h"
+
+#define DDSTORE_EXTENSION_VERSION "0.1.0"
+
+#if !defined(USE_FLOAT8_BYVAL) || SIZEOF_DATUM != 8
+#error "DDStore decodes 8-byte values straight into Datum arrays: it needs a 64-bit server"
+#endif
+
+/* ---- options.c: which column of the segment table feeds which column of the foreign table ---- */
+
+typedef enum { DDFDW_ABSENT = 0, DDFDW_TIME, DDFDW_KEY, DDFDW_NATIVE, DDFDW_ARRAY } DdfdwSource;
+
+/* One column of the foreign table. A column without the option (added after compaction) reads as NULL. */
+typedef struct DdfdwBinding {
+	DdfdwSource source;
+	Oid type;
+	dd_type native;	 /* DDFDW_NATIVE */
+	AttrNumber main; /* k<id>, c<id>_residual or c<id>_array; t_max for time */
+	AttrNumber latents; /* DDFDW_NATIVE */
+	AttrNumber model; /* DDFDW_NATIVE */
+} DdfdwBinding;
+
+/* A foreign table, its segment table ("companion") and how their columns correspond. */
+typedef struct DdfdwTable {
+	Oid foreign;
+	Oid companion;
+	Oid model; /* ddstore.model, or invalid when it does not exist */
+	int natts;
+	DdfdwBinding *columns; /* [natts], by attribute number - 1 */
+	AttrNumber id, t_min, t_max, n, time;
+} DdfdwTable;
+
+extern Oid ddfdw_companion_oid(Oid foreign);
+extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
+extern DdfdwTable *ddfdw_bind(Relation foreign, Relation companion);
+extern void ddfdw_check_access(Oid foreign, Oid relation);
+
+/* ---- quals.c: clauses that say something about whole segments ---- */
+
+typedef enum { DDFDW_OP = 0, DDFDW_ANY, DDFDW_IS_NULL, DDFDW_IS_NOT_NULL } DdfdwCondKind;
+
+/* "column OP value", where value does not depend on the row. Travels in fdw_private; the value in fdw_exprs. */
+typedef struct DdfdwCond {
+	DdfdwCondKind kind;
+	AttrNumber attno; /* of the foreign table */
+	Oid opno;		  /* column on the left */
+	Oid opfamily;
+	StrategyNumber strategy;
+	Oid lefttype, righttype;
+	Oid collation;
+	Expr *value; /* at planning time only; NULL for IS [NOT] NULL */
+} DdfdwCond;
+
+extern bool ddfdw_classify(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *clause, DdfdwCond *cond);
+extern Expr *ddfdw_bound_column(RelOptInfo *rel, Oid foreign, Expr *expr);
+extern List *ddfdw_cond_pack(const DdfdwCond *cond);
+extern DdfdwCond ddfdw_cond_unpack(const List *packed);
+
+/* ---- plan.c ---- */
+
+extern void ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign);
+extern void ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign);
+extern ForeignScan *ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *best, List *tlist,
+								   List *scan_clauses, Plan *outer);
+
+/* fdw_private of the plan */
+enum { DDFDW_PRIVATE_CONDS, DDFDW_PRIVATE_COLUMNS };
+
+/* ---- companion.c: the segment table's rows that may hold wanted rows ---- */
+
+/* One comparison of a column of the segment table with a value that is known when the scan (re)starts. */
+typedef struct DdfdwCheck {
+	AttrNumber attno;		/* of the segment table */
+	AttrNumber index_attno; /* 0: not answered by the index */
+	int cond;				/* whose value */
+	int flags;				/* SK_* */
+	StrategyNumber strategy;
+	Oid subtype;
+	Oid collation;
+	FmgrInfo function;
+} DdfdwCheck;
+
+typedef struct DdfdwCompanion {
+	Relation rel;
+	Relation index; /* NULL: heap scan */
+	Snapshot snapshot;
+	TupleTableSlot *slot; /* the current segment */
+	IndexScanDesc index_scan;
+	TableScanDesc heap_scan;
+	int nchecks;
+	DdfdwCheck *checks; /* those with index_attno first, in index order */
+	int nkeys;
+	ScanKey keys;
+	Datum *values; /* by condition; set by ddfdw_companion_rescan */
+} DdfdwCompanion;
+
+extern DdfdwCompanion *ddfdw_companion_open(Relation rel, const DdfdwTable *table, const DdfdwCond *conds, int nconds,
+											Snapshot snapshot);
+extern void ddfdw_companion_rescan(DdfdwCompanion *scan, Datum *values);
+extern bool ddfdw_companion_next(DdfdwCompanion *scan);
+extern void ddfdw_companion_close(DdfdwCompanion *scan);
+extern Oid ddfdw_cond_function(const DdfdwCond *cond, StrategyNumber strategy);
+extern int64 ddfdw_companion_count(Relation rel, Snapshot snapshot);
+extern Relation ddfdw_open_index(Relation rel, AttrNumber leading);
+
+/* ---- model.c ---- */
+
+typedef struct DdfdwModels DdfdwModels;
+
+extern DdfdwModels *ddfdw_models_create(Oid foreign, Oid relation, Snapshot snapshot, MemoryContext parent);
+extern const dd_model *ddfdw_models_get(DdfdwModels *models, int64 id, dd_error *err);
+extern void ddfdw_models_close(DdfdwModels *models);
+
+/* ---- segment.c: the rows of one segment ---- */
+
+typedef struct DdfdwBuffer {
+	void *data;
+	Size size;
+} DdfdwBuffer;
+
+/* A column the query needs. Row i is datums[i * stride]. */
+typedef struct DdfdwColumn {
+	AttrNumber attno; /* of the foreign table */
+	const DdfdwBinding *binding;
+	int stride; /* 0: the same value in every row (keys) */
+	Datum *datums;
+	const bool *nulls; /* NULL: no NULLs */
+	Datum key;
+	bool key_null;
+	DdfdwBuffer raw, wide, valid;
+} DdfdwColumn;
+
+typedef struct DdfdwSegment {
+	const DdfdwTable *table;
+	Relation companion;
+	DdfdwModels *models;
+	int ncolumns;
+	DdfdwColumn *columns;
+	bool need_time;		   /* in the output, or to find the first and last row */
+	MemoryContext context; /* the scan's: buffers live here and are reused */
+	MemoryContext detoast; /* reset with each segment */
+	int64 *times;
+	DdfdwBuffer time_buffer, workspace;
+
+	int64 id; /* of the segment held */
+	ItemPointerData tid;
+	bool loaded;
+	uint32 n;		/* its rows */
+	uint32 decoded; /* of which so many are decoded */
+
+	bool timing;
+	instr_time time_spent;
+	int64 segments_decoded, rows_decoded;
+} DdfdwSegment;
+
+extern DdfdwSegment *ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time,
+										  Snapshot snapshot);
+extern void ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row);
+extern void ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want);
+extern void ddfdw_segment_emit(const DdfdwSegment *segment, uint32 row, Datum *values, bool *nulls);
+extern void ddfdw_segment_release(DdfdwSegment *segment);
+
+/* ---- scan.c ---- */
+
+/* A condition on time, to find a segment's first and last wanted row among its sorted times. */
+typedef struct DdfdwTimeBound {
+	int cond;
+	bool lower; /* false for the rows before some time, true for those from it on */
+	FmgrInfo function;
+} DdfdwTimeBound;
+
+typedef struct DdfdwScan {
+	DdfdwTable *table;
+	Relation companion_rel;
+	DdfdwCompanion *companion;
+	DdfdwSegment *segment;
+	int nconds;
+	DdfdwCond *conds;
+	List *exprs; /* ExprState of each condition, NULL for IS [NOT] NULL */
+	Datum *values;
+	int nbounds;
+	DdfdwTimeBound *bounds;
+	MemoryContext context; /* the scan's; Iterate is called in one that is reset with each row */
+	MemoryContext params;  /* values of the conditions; reset with each rescan */
+	bool started; /* conditions evaluated, scan positioned */
+	bool empty;	  /* a condition cannot be true */
+	uint32 row, end; /* of the current segment: the next row and the one after the last */
+	int64 scans;	 /* starts and restarts */
+	int64 matched;	 /* segments that were not pruned */
+} DdfdwScan;
+
+extern void ddfdw_begin(ForeignScanState *node, int eflags);
+extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
+extern void ddfdw_rescan(ForeignScanState *node);
+extern void ddfdw_end(ForeignScanState *node);
+
+/* ---- explain.c, analyze.c ---- */
+
+struct ExplainState;
+extern void ddfdw_explain(ForeignScanState *node, struct ExplainState *es);
+extern bool ddfdw_analyze(Relation foreign, AcquireSampleRowsFunc *func, BlockNumber *pages);
+
+#endif

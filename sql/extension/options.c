@@ -1,0 +1,278 @@
+/*
+ * Options, and what they mean: the segment table behind a foreign table and the columns behind its columns.
+ *
+ *   CREATE FOREIGN TABLE t_cold (time timestamptz OPTIONS (segment_column 'time'), v float8 OPTIONS (segment_column 'c3'))
+ *       SERVER ddstore OPTIONS (segments 'ddstore.segment_7')
+ *
+ * The catalog of DDStore is never consulted: tables and columns may be renamed freely. Nothing in the segment table
+ * is trusted either, since whoever owns a foreign table chooses it: its columns' types are checked here, its bytes by
+ * the decoder.
+ */
+#include "fdw.h"
+
+#include "access/htup_details.h"
+#include "access/reloptions.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_table.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+/* "time", or 'k' or 'c' and a column number */
+static DdfdwSource
+parse_segment_column(const char *value)
+{
+	if (strcmp(value, "time") == 0)
+		return DDFDW_TIME;
+	if ((value[0] == 'k' || value[0] == 'c') && value[1] != '\0' && strlen(value) <= 12 &&
+		strspn(value + 1, "0123456789") == strlen(value + 1))
+		return value[0] == 'k' ? DDFDW_KEY : DDFDW_NATIVE; /* native or array: the segment table's columns tell */
+	return DDFDW_ABSENT;
+}
+
+static List *
+parse_segments(const char *value)
+{
+	return stringToQualifiedNameList(value
+#if PG_VERSION_NUM >= 160000
+									 ,
+									 NULL
+#endif
+	);
+}
+
+/* Until PostgreSQL 16 PGDLLEXPORT says nothing about visibility, and everything here is built hidden. */
+#pragma GCC visibility push(default)
+PG_FUNCTION_INFO_V1(ddstore_fdw_validator);
+#pragma GCC visibility pop
+
+Datum
+ddstore_fdw_validator(PG_FUNCTION_ARGS)
+{
+	List *options = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid catalog = PG_GETARG_OID(1);
+	bool have_segments = false;
+	ListCell *cell;
+
+	foreach (cell, options) {
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (catalog == ForeignTableRelationId && strcmp(option->defname, "segments") == 0) {
+			if (list_length(parse_segments(defGetString(option))) > 2)
+				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"segments\" must be 'schema.table', not '%s'", defGetString(option)));
+			have_segments = true;
+		} else if (catalog == AttributeRelationId && strcmp(option->defname, "segment_column") == 0) {
+			if (parse_segment_column(defGetString(option)) == DDFDW_ABSENT)
+				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"segment_column\" must be 'time', 'k<number>' or 'c<number>', not '%s'",
+							   defGetString(option)));
+		} else
+			ereport(ERROR, errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", option->defname),
+					errhint("A foreign table takes \"segments\" and its columns take \"segment_column\"; "
+							"the wrapper and its server take none."));
+	}
+	if (catalog == ForeignTableRelationId && !have_segments)
+		ereport(ERROR, errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				errmsg("option \"segments\" is required: the table that holds the segments"));
+	PG_RETURN_VOID();
+}
+
+Oid
+ddfdw_companion_oid(Oid foreign)
+{
+	ForeignTable *table = GetForeignTable(foreign);
+	ListCell *cell;
+
+	foreach (cell, table->options) {
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "segments") == 0)
+			return RangeVarGetRelid(makeRangeVarFromNameList(parse_segments(defGetString(option))), NoLock, false);
+	}
+	ereport(ERROR, errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+			errmsg("foreign table \"%s\" lacks the option \"segments\"", get_rel_name(foreign)));
+}
+
+static const char *
+segment_column(Oid foreign, AttrNumber attno)
+{
+	ListCell *cell;
+
+	foreach (cell, GetForeignColumnOptions(foreign, attno)) {
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "segment_column") == 0)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+DdfdwSource
+ddfdw_column_source(Oid foreign, AttrNumber attno)
+{
+	const char *value = segment_column(foreign, attno);
+
+	return value ? parse_segment_column(value) : DDFDW_ABSENT;
+}
+
+/*
+ * The executor checks the caller's right on the table named in the query (for a managed table that is the parent,
+ * as always with inheritance), so callers need no right on segments. What it cannot know is whether this foreign
+ * table may look there: it may where its owner could look directly.
+ */
+void
+ddfdw_check_access(Oid foreign, Oid relation)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(foreign));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", foreign);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	if (pg_class_aclcheck(relation, owner, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for table %s", get_rel_name(relation)),
+				errdetail("The owner \"%s\" of foreign table \"%s\" may not SELECT from it.",
+						  GetUserNameFromId(owner, false), get_rel_name(foreign)));
+	if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot read segments from table \"%s\": it has row-level security", get_rel_name(relation)),
+				errhint("Put the policy on the managed table."));
+}
+
+/* The attribute of that name and type, or invalid when there is none of that name. */
+static AttrNumber
+find_column(Relation rel, const char *name, Oid type)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++) {
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || strcmp(NameStr(att->attname), name) != 0)
+			continue;
+		if (att->atttypid != type)
+			ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("column \"%s\" of segment table \"%s\" has type %s, but %s is needed", name,
+						   RelationGetRelationName(rel), format_type_be(att->atttypid), format_type_be(type)),
+					errhint("The types of a managed table's columns cannot change while it has compacted rows; "
+							"\"ddstore release\" it first."));
+		return att->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+static AttrNumber
+need_column(Relation rel, const char *name, Oid type)
+{
+	AttrNumber attno = find_column(rel, name, type);
+
+	if (attno == InvalidAttrNumber)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
+				errmsg("segment table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), name));
+	return attno;
+}
+
+static dd_type
+native_type(Oid type)
+{
+	switch (type) {
+	case INT2OID: return DD_INT16;
+	case INT4OID: return DD_INT32;
+	case INT8OID: return DD_INT64;
+	case FLOAT4OID: return DD_FLOAT32;
+	case FLOAT8OID: return DD_FLOAT64;
+	default: return 0;
+	}
+}
+
+static void
+bind_value(DdfdwBinding *binding, Relation companion, const char *column)
+{
+	char name[NAMEDATALEN];
+	Oid array_type;
+
+	binding->native = native_type(binding->type);
+	if (binding->native) {
+		binding->source = DDFDW_NATIVE;
+		snprintf(name, sizeof name, "%s_residual", column);
+		binding->main = need_column(companion, name, BYTEAOID);
+		snprintf(name, sizeof name, "%s_latents", column);
+		binding->latents = need_column(companion, name, BYTEAOID);
+		snprintf(name, sizeof name, "%s_model", column);
+		binding->model = need_column(companion, name, INT8OID);
+		return;
+	}
+	array_type = get_array_type(binding->type);
+	if (!OidIsValid(array_type))
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot read column \"%s\" from segments: type %s has no array type", column,
+					   format_type_be(binding->type)));
+	binding->source = DDFDW_ARRAY;
+	snprintf(name, sizeof name, "%s_array", column);
+	binding->main = need_column(companion, name, array_type);
+}
+
+DdfdwTable *
+ddfdw_bind(Relation foreign, Relation companion)
+{
+	TupleDesc desc = RelationGetDescr(foreign);
+	DdfdwTable *table = palloc0(sizeof *table);
+	Oid wrapper = GetForeignServer(GetForeignTable(RelationGetRelid(foreign))->serverid)->fdwid;
+	Oid time_type = InvalidOid;
+
+	if (companion->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not an ordinary table, so it holds no segments", RelationGetRelationName(companion)));
+	ddfdw_check_access(RelationGetRelid(foreign), RelationGetRelid(companion));
+
+	table->foreign = RelationGetRelid(foreign);
+	table->companion = RelationGetRelid(companion);
+	/* The models are in the schema the extension was created in, whatever the search path says. */
+	table->model = get_relname_relid("model", get_func_namespace(GetForeignDataWrapper(wrapper)->fdwhandler));
+	table->natts = desc->natts;
+	table->columns = palloc0(sizeof(DdfdwBinding) * desc->natts);
+	for (int i = 0; i < desc->natts; i++) {
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		DdfdwBinding *binding = &table->columns[i];
+		const char *column;
+
+		if (att->attisdropped || (column = segment_column(table->foreign, att->attnum)) == NULL)
+			continue;
+		binding->source = parse_segment_column(column);
+		binding->type = att->atttypid;
+		if (binding->source == DDFDW_KEY)
+			binding->main = need_column(companion, column, binding->type);
+		else if (binding->source == DDFDW_NATIVE)
+			bind_value(binding, companion, column);
+		else if (binding->source == DDFDW_TIME)
+			time_type = binding->type;
+	}
+	if (time_type != TIMESTAMPTZOID && time_type != TIMESTAMPOID && time_type != INT8OID)
+		ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("foreign table \"%s\" needs a time column of type timestamptz, timestamp or bigint",
+					   RelationGetRelationName(foreign)),
+				errhint("Give one column the option segment_column 'time'."));
+	table->id = need_column(companion, "id", INT8OID);
+	table->t_min = need_column(companion, "t_min", time_type);
+	table->t_max = need_column(companion, "t_max", time_type);
+	table->n = need_column(companion, "n", INT4OID);
+	table->time = need_column(companion, "time", BYTEAOID);
+	for (int i = 0; i < desc->natts; i++)
+		if (table->columns[i].source == DDFDW_TIME)
+			table->columns[i].main = table->t_max;
+	return table;
+}

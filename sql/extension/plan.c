@@ -1,0 +1,231 @@
+/*
+ * The planner's side: how many rows, at what cost, by which paths.
+ *
+ * Nothing is read but statistics: those of the foreign table (ANALYZE fills them) for selectivity, and the segment
+ * table's own size and average rows per segment for the rest.
+ */
+#include "fdw.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_statistic.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/plancat.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "storage/bufmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* Assumed rows per segment until the segment table was analyzed: the default of ddstore.managed_table. */
+#define DEFAULT_SEGMENT_ROWS 16384.0
+
+/* Decoding one value, against cpu_tuple_cost for handing over one row. */
+#define DECODE_COST (2.0 * cpu_tuple_cost)
+
+typedef struct RelSize {
+	double segments;
+	double segment_rows;
+	double pages; /* of the segment table and its TOAST table */
+} RelSize;
+
+/* Mean of column n of the segment table, from its statistics. */
+static double
+mean_segment_rows(Oid companion, AttrNumber n)
+{
+	HeapTuple tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(companion), Int16GetDatum(n), BoolGetDatum(false));
+	AttStatsSlot slot;
+	double common = 0, common_share = 0, rest = 0;
+
+	if (!HeapTupleIsValid(tuple))
+		return DEFAULT_SEGMENT_ROWS;
+	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_MCV, InvalidOid, ATTSTATSSLOT_VALUES | ATTSTATSSLOT_NUMBERS)) {
+		for (int i = 0; i < slot.nvalues && i < slot.nnumbers; i++) {
+			common += slot.numbers[i] * DatumGetInt32(slot.values[i]);
+			common_share += slot.numbers[i];
+		}
+		free_attstatsslot(&slot);
+	}
+	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_HISTOGRAM, InvalidOid, ATTSTATSSLOT_VALUES)) {
+		for (int i = 0; i < slot.nvalues; i++)
+			rest += (double)DatumGetInt32(slot.values[i]) / slot.nvalues;
+		free_attstatsslot(&slot);
+	} else if (common_share > 0)
+		rest = common / common_share;
+	ReleaseSysCache(tuple);
+	common += Max(1.0 - common_share, 0.0) * rest;
+	return common >= 1.0 ? common : DEFAULT_SEGMENT_ROWS;
+}
+
+void
+ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
+{
+	RelSize *size = palloc0(sizeof *size);
+	/* The lock is kept to the end of the transaction, so that what was planned is still there to be executed. */
+	Relation companion = table_open(ddfdw_companion_oid(foreign), AccessShareLock);
+	BlockNumber pages;
+	double visible;
+
+	estimate_rel_size(companion, NULL, &pages, &size->segments, &visible);
+	size->segments = clamp_row_est(size->segments);
+	size->segment_rows =
+		mean_segment_rows(RelationGetRelid(companion), get_attnum(RelationGetRelid(companion), "n"));
+	size->pages = pages;
+	if (OidIsValid(companion->rd_rel->reltoastrelid)) {
+		Relation toast = table_open(companion->rd_rel->reltoastrelid, AccessShareLock);
+
+		size->pages += RelationGetNumberOfBlocks(toast);
+		table_close(toast, AccessShareLock);
+	}
+	table_close(companion, NoLock);
+
+	rel->fdw_private = size;
+	rel->pages = (BlockNumber)Min(size->pages, (double)MaxBlockNumber);
+	rel->tuples = size->segments * size->segment_rows;
+	set_baserel_size_estimates(root, rel);
+}
+
+/* Attribute numbers the scan has to fill in, ascending. */
+static List *
+needed_columns(RelOptInfo *rel, Oid foreign, List *clauses)
+{
+	Bitmapset *attrs = NULL;
+	List *columns = NIL;
+	ListCell *cell;
+	bool all;
+
+	pull_varattnos((Node *)rel->reltarget->exprs, rel->relid, &attrs);
+	foreach (cell, clauses)
+		pull_varattnos((Node *)lfirst_node(RestrictInfo, cell)->clause, rel->relid, &attrs);
+	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, attrs); /* the whole row */
+	for (AttrNumber attno = 1; attno <= rel->max_attr; attno++)
+		if ((all || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, attrs)) &&
+			get_atttype(foreign, attno) != InvalidOid && ddfdw_column_source(foreign, attno) != DDFDW_ABSENT)
+			columns = lappend_int(columns, attno);
+	return columns;
+}
+
+/* One path: clauses that hold of single segments decide how many of them are fetched and decoded. */
+static ForeignPath *
+make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
+{
+	const RelSize *size = rel->fdw_private;
+	List *clauses = param ? list_concat_copy(param->ppi_clauses, rel->baserestrictinfo) : rel->baserestrictinfo;
+	List *pruning = NIL;
+	double rows = param ? param->ppi_rows : rel->rows;
+	double fetched, decoded, values = list_length(needed_columns(rel, foreign, clauses));
+	Cost startup, total;
+	QualCost quals;
+	DdfdwCond cond;
+	ListCell *cell;
+
+	foreach (cell, clauses)
+		if (ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond))
+			pruning = lappend(pruning, lfirst(cell));
+	fetched = clauselist_selectivity(root, pruning, rel->relid, JOIN_INNER, NULL) * size->segments;
+	fetched = Min(fetched + 1.0, size->segments);
+	decoded = fetched * size->segment_rows;
+	cost_qual_eval(&quals, clauses, root);
+
+	startup = quals.startup + rel->reltarget->cost.startup + random_page_cost;
+	total = startup + fetched * (random_page_cost + cpu_index_tuple_cost) + fetched / size->segments * size->pages * seq_page_cost;
+	total += decoded * (values * DECODE_COST + cpu_tuple_cost + quals.per_tuple) + rows * rel->reltarget->cost.per_tuple;
+	/* No row comes out before its segment is decoded. */
+	startup += Min(size->segment_rows, decoded) * values * DECODE_COST;
+
+	return create_foreignscan_path(root, rel, NULL, rows,
+#if PG_VERSION_NUM >= 180000
+								   0,
+#endif
+								   startup, Max(total, startup), NIL, param ? param->ppi_req_outer : rel->lateral_relids, NULL,
+#if PG_VERSION_NUM >= 170000
+								   NIL,
+#endif
+								   NIL);
+}
+
+/* A parameterized path for a join clause by which segments can be pruned, once per set of outer relations. */
+static void
+add_join_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *clause, List **seen)
+{
+	Relids outer;
+	ParamPathInfo *param;
+	DdfdwCond cond;
+
+	if (!join_clause_is_movable_to(clause, rel) || !ddfdw_classify(root, rel, foreign, clause, &cond))
+		return;
+	outer = bms_union(clause->clause_relids, rel->lateral_relids);
+	outer = bms_del_member(outer, rel->relid);
+	if (bms_is_empty(outer))
+		return;
+	param = get_baserel_parampathinfo(root, rel, outer);
+	if (list_member_ptr(*seen, param))
+		return;
+	*seen = lappend(*seen, param);
+	add_path(rel, (Path *)make_path(root, rel, foreign, param));
+}
+
+typedef struct EquivalenceTarget {
+	Oid foreign;
+	AttrNumber attno;
+} EquivalenceTarget;
+
+static bool
+is_target(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em, void *arg)
+{
+	const EquivalenceTarget *target = arg;
+	Expr *column = ddfdw_bound_column(rel, target->foreign, em->em_expr);
+
+	return column != NULL && ((Var *)column)->varattno == target->attno;
+}
+
+void
+ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
+{
+	List *seen = NIL;
+	ListCell *cell;
+
+	add_path(rel, (Path *)make_path(root, rel, foreign,
+									bms_is_empty(rel->lateral_relids)
+										? NULL
+										: get_baserel_parampathinfo(root, rel, rel->lateral_relids)));
+	foreach (cell, rel->joininfo)
+		add_join_path(root, rel, foreign, lfirst_node(RestrictInfo, cell), &seen);
+	if (!rel->has_eclass_joins)
+		return;
+	for (AttrNumber attno = 1; attno <= rel->max_attr; attno++) {
+		EquivalenceTarget target = {foreign, attno};
+		DdfdwSource source = ddfdw_column_source(foreign, attno);
+
+		if (source != DDFDW_KEY && source != DDFDW_TIME)
+			continue;
+		foreach (cell, generate_implied_equalities_for_column(root, rel, is_target, &target, rel->lateral_referencers))
+			add_join_path(root, rel, foreign, lfirst_node(RestrictInfo, cell), &seen);
+	}
+}
+
+ForeignScan *
+ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *best, List *tlist, List *scan_clauses,
+			   Plan *outer)
+{
+	List *conds = NIL, *values = NIL;
+	ListCell *cell;
+
+	foreach (cell, scan_clauses) {
+		DdfdwCond cond;
+
+		if (!ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond))
+			continue;
+		conds = lappend(conds, ddfdw_cond_pack(&cond));
+		if (cond.value)
+			values = lappend(values, cond.value);
+	}
+	/* Every clause stays with the executor: pruning only ever leaves out segments in which none can be true. */
+	return make_foreignscan(tlist, extract_actual_clauses(scan_clauses, false), rel->relid, values,
+							list_make2(conds, needed_columns(rel, foreign, scan_clauses)), NIL, NIL, outer);
+}

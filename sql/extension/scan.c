@@ -1,0 +1,217 @@
+/*
+ * The executor's side: from segment to segment, from row to row.
+ *
+ * Segments are read under the query's own snapshot, as the hot rows are: a row that a compaction is moving just now is
+ * seen in exactly one of the two places.
+ */
+#include "fdw.h"
+
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+static void
+add_bound(DdfdwScan *scan, int cond, StrategyNumber strategy)
+{
+	DdfdwTimeBound *bound = &scan->bounds[scan->nbounds++];
+
+	bound->cond = cond;
+	bound->lower = strategy == BTGreaterEqualStrategyNumber || strategy == BTGreaterStrategyNumber;
+	fmgr_info(ddfdw_cond_function(&scan->conds[cond], strategy), &bound->function);
+}
+
+static void
+make_bounds(DdfdwScan *scan)
+{
+	scan->bounds = palloc0(sizeof(DdfdwTimeBound) * Max(2 * scan->nconds, 1));
+	for (int i = 0; i < scan->nconds; i++) {
+		if (scan->table->columns[scan->conds[i].attno - 1].source != DDFDW_TIME)
+			continue;
+		if (scan->conds[i].strategy == BTEqualStrategyNumber) {
+			add_bound(scan, i, BTGreaterEqualStrategyNumber);
+			add_bound(scan, i, BTLessEqualStrategyNumber);
+		} else
+			add_bound(scan, i, scan->conds[i].strategy);
+	}
+}
+
+static void
+unpack_conds(DdfdwScan *scan, List *packed)
+{
+	ListCell *cell;
+
+	scan->conds = palloc(sizeof(DdfdwCond) * Max(list_length(packed), 1));
+	scan->values = palloc0(sizeof(Datum) * Max(list_length(packed), 1));
+	foreach (cell, packed)
+		scan->conds[scan->nconds++] = ddfdw_cond_unpack(lfirst(cell));
+}
+
+void
+ddfdw_begin(ForeignScanState *node, int eflags)
+{
+	ForeignScan *plan = (ForeignScan *)node->ss.ps.plan;
+	EState *estate = node->ss.ps.state;
+	DdfdwScan *scan = palloc0(sizeof *scan);
+	MemoryContext old;
+
+	scan->context = AllocSetContextCreate(estate->es_query_cxt, "ddstore scan", ALLOCSET_DEFAULT_SIZES);
+	scan->params = AllocSetContextCreate(scan->context, "ddstore conditions", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scan->context);
+	node->fdw_state = scan;
+	scan->companion_rel =
+		table_open(ddfdw_companion_oid(RelationGetRelid(node->ss.ss_currentRelation)), AccessShareLock);
+	scan->table = ddfdw_bind(node->ss.ss_currentRelation, scan->companion_rel);
+	unpack_conds(scan, list_nth(plan->fdw_private, DDFDW_PRIVATE_CONDS));
+	make_bounds(scan);
+	scan->exprs = ExecInitExprList(plan->fdw_exprs, &node->ss.ps);
+	scan->segment = ddfdw_segment_create(scan->table, scan->companion_rel, list_nth(plan->fdw_private, DDFDW_PRIVATE_COLUMNS),
+										 scan->nbounds > 0, estate->es_snapshot);
+	scan->segment->timing = (estate->es_instrument & INSTRUMENT_TIMER) != 0;
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		scan->companion =
+			ddfdw_companion_open(scan->companion_rel, scan->table, scan->conds, scan->nconds, estate->es_snapshot);
+	MemoryContextSwitchTo(old);
+}
+
+/* Evaluate the conditions, with the parameters of now. A NULL makes its clause, hence the whole WHERE, never true. */
+static void
+evaluate(ForeignScanState *node, DdfdwScan *scan)
+{
+	const ForeignScan *plan = (ForeignScan *)node->ss.ps.plan;
+	int next = 0;
+
+	MemoryContextReset(scan->params);
+	scan->empty = false;
+	for (int i = 0; i < scan->nconds; i++) {
+		int16 typlen;
+		bool typbyval, null;
+		Datum value;
+		MemoryContext old;
+
+		if (scan->conds[i].kind == DDFDW_IS_NULL || scan->conds[i].kind == DDFDW_IS_NOT_NULL)
+			continue;
+		value = ExecEvalExprSwitchContext(list_nth(scan->exprs, next), node->ss.ps.ps_ExprContext, &null);
+		if (null) {
+			scan->empty = true;
+			return;
+		}
+		get_typlenbyval(exprType(list_nth(plan->fdw_exprs, next++)), &typlen, &typbyval);
+		old = MemoryContextSwitchTo(scan->params);
+		scan->values[i] = datumCopy(value, typbyval, typlen);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static void
+start(ForeignScanState *node, DdfdwScan *scan)
+{
+	scan->started = true;
+	scan->scans++;
+	evaluate(node, scan);
+	if (!scan->empty) {
+		MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+		ddfdw_companion_rescan(scan->companion, scan->values);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* The first row of [low, high) at which the bound begins (lower) or ceases (upper) to hold; times are sorted. */
+static uint32
+search(DdfdwScan *scan, DdfdwTimeBound *bound, uint32 low, uint32 high)
+{
+	while (low < high) {
+		uint32 middle = low + (high - low) / 2;
+		bool holds = DatumGetBool(FunctionCall2Coll(&bound->function, InvalidOid, Int64GetDatum(scan->segment->times[middle]),
+													scan->values[bound->cond]));
+
+		if (holds == bound->lower)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+/* Turn to the next segment with a row inside the bounds on time; false when there is none. */
+static bool
+next_segment(DdfdwScan *scan)
+{
+	TupleTableSlot *row = scan->companion->slot;
+
+	while (ddfdw_companion_next(scan->companion)) {
+		scan->matched++;
+		ddfdw_segment_times(scan->segment, row);
+		scan->row = 0;
+		scan->end = scan->segment->n;
+		for (int i = 0; i < scan->nbounds; i++) {
+			DdfdwTimeBound *bound = &scan->bounds[i];
+
+			if (bound->lower)
+				scan->row = search(scan, bound, scan->row, scan->end);
+			else
+				scan->end = search(scan, bound, scan->row, scan->end);
+		}
+		if (scan->row < scan->end) {
+			ddfdw_segment_columns(scan->segment, row, scan->end);
+			return true;
+		}
+	}
+	return false;
+}
+
+TupleTableSlot *
+ddfdw_iterate(ForeignScanState *node)
+{
+	DdfdwScan *scan = node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	ExecClearTuple(slot);
+	if (!scan->started)
+		start(node, scan);
+	if (scan->empty)
+		return slot;
+	if (scan->row >= scan->end) {
+		MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+		if (!next_segment(scan)) {
+			scan->empty = true;
+			scan->row = scan->end = 0;
+		}
+		MemoryContextSwitchTo(old);
+		if (scan->empty)
+			return slot;
+		memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	}
+	ddfdw_segment_emit(scan->segment, scan->row++, slot->tts_values, slot->tts_isnull);
+	return ExecStoreVirtualTuple(slot);
+}
+
+void
+ddfdw_rescan(ForeignScanState *node)
+{
+	DdfdwScan *scan = node->fdw_state;
+
+	scan->started = false;
+	scan->row = scan->end = 0;
+}
+
+void
+ddfdw_end(ForeignScanState *node)
+{
+	DdfdwScan *scan = node->fdw_state;
+
+	if (scan == NULL)
+		return;
+	if (scan->companion)
+		ddfdw_companion_close(scan->companion);
+	ddfdw_segment_release(scan->segment);
+	table_close(scan->companion_rel, NoLock);
+	MemoryContextDelete(scan->context);
+	node->fdw_state = NULL;
+}

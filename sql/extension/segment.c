@@ -1,0 +1,322 @@
+/*
+ * One segment: its times and the columns a query needs, decoded into Datum arrays.
+ *
+ * Buffers are kept from segment to segment. What a segment says of itself is not believed before it is checked: its row
+ * count before anything is allocated, its times against t_min and t_max by which it was chosen.
+ */
+#include "fdw.h"
+
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+typedef struct Bytes {
+	const uint8_t *data;
+	size_t len;
+} Bytes;
+
+DdfdwSegment *
+ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time, Snapshot snapshot)
+{
+	DdfdwSegment *segment = palloc0(sizeof *segment);
+	ListCell *cell;
+
+	segment->table = table;
+	segment->companion = companion;
+	segment->need_time = need_time;
+	segment->context = CurrentMemoryContext;
+	segment->detoast = AllocSetContextCreate(CurrentMemoryContext, "ddstore segment", ALLOCSET_DEFAULT_SIZES);
+	segment->models = ddfdw_models_create(table->foreign, table->model, snapshot, CurrentMemoryContext);
+	segment->columns = palloc0(sizeof(DdfdwColumn) * Max(list_length(attnos), 1));
+	foreach (cell, attnos) {
+		DdfdwColumn *column = &segment->columns[segment->ncolumns++];
+
+		column->attno = (AttrNumber)lfirst_int(cell);
+		column->binding = &table->columns[column->attno - 1];
+		column->stride = column->binding->source == DDFDW_KEY ? 0 : 1;
+		segment->need_time |= column->binding->source == DDFDW_TIME;
+	}
+	return segment;
+}
+
+static void *
+reserve(DdfdwSegment *segment, DdfdwBuffer *buffer, Size size)
+{
+	if (buffer->size < size) {
+		if (buffer->data)
+			pfree(buffer->data);
+		buffer->data = NULL;
+		buffer->size = 0;
+		buffer->data = MemoryContextAlloc(segment->context, size);
+		buffer->size = size;
+	}
+	return buffer->data;
+}
+
+/* 16-byte aligned, which palloc does not promise */
+static void *
+reserve_workspace(DdfdwSegment *segment, Size size)
+{
+	return (void *)TYPEALIGN(16, reserve(segment, &segment->workspace, size + 16));
+}
+
+_Noreturn static void
+damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what)
+{
+	const char *column = NameStr(TupleDescAttr(RelationGetDescr(segment->companion), attno - 1)->attname);
+
+	if (status == DD_UNSUPPORTED)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("segment " INT64_FORMAT " of table \"%s\" cannot be read, column \"%s\": %s", segment->id,
+					   RelationGetRelationName(segment->companion), column, what),
+				errhint("It was written by a newer version: upgrade the extension."));
+	ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("segment " INT64_FORMAT " of table \"%s\" is damaged, column \"%s\": %s", segment->id,
+				   RelationGetRelationName(segment->companion), column, what),
+			errhint("Run \"ddstore verify\" to list damaged segments; the others stay readable."));
+}
+
+static Datum
+fetch(const DdfdwSegment *segment, TupleTableSlot *row, AttrNumber attno)
+{
+	bool null;
+	Datum value = slot_getattr(row, attno, &null);
+
+	if (null)
+		damaged(segment, attno, DD_CORRUPT, "it is NULL");
+	return value;
+}
+
+/* In the segment's context; empty for NULL. */
+static Bytes
+fetch_bytes(TupleTableSlot *row, AttrNumber attno)
+{
+	bool null;
+	Datum value = slot_getattr(row, attno, &null);
+	Bytes bytes = {NULL, 0};
+
+	if (!null) {
+		struct varlena *packed = PG_DETOAST_DATUM_PACKED(value);
+
+		bytes.data = (const uint8_t *)VARDATA_ANY(packed);
+		bytes.len = VARSIZE_ANY_EXHDR(packed);
+	}
+	return bytes;
+}
+
+/* A pause in timing: called in pairs. */
+static void
+clock_start(const DdfdwSegment *segment, instr_time *start)
+{
+	if (segment->timing)
+		INSTR_TIME_SET_CURRENT(*start);
+}
+
+static void
+clock_stop(DdfdwSegment *segment, instr_time *start)
+{
+	instr_time now;
+
+	if (segment->timing) {
+		INSTR_TIME_SET_CURRENT(now);
+		INSTR_TIME_ACCUM_DIFF(segment->time_spent, now, *start);
+	}
+}
+
+static void
+decode_times(DdfdwSegment *segment, TupleTableSlot *row)
+{
+	AttrNumber attno = segment->table->time;
+	Bytes bytes = fetch_bytes(row, attno);
+	uint32 n = segment->n;
+	dd_error err = {DD_OK, ""};
+	bool sorted = true;
+
+	segment->times = reserve(segment, &segment->time_buffer, sizeof(int64) * n);
+	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, reserve_workspace(segment, DD_TIMES_WORKSPACE),
+						DD_TIMES_WORKSPACE, &err) != DD_OK)
+		damaged(segment, attno, err.status, err.what);
+	for (uint32 i = 1; i < n; i++)
+		sorted &= segment->times[i - 1] <= segment->times[i];
+	if (!sorted || segment->times[0] != DatumGetInt64(fetch(segment, row, segment->table->t_min)) ||
+		segment->times[n - 1] != DatumGetInt64(fetch(segment, row, segment->table->t_max)))
+		damaged(segment, attno, DD_CORRUPT, "its times are not sorted from t_min to t_max");
+}
+
+/*
+ * Turn to the segment in `row` and decode its times, if they are needed. A segment that was the last one decoded is not
+ * decoded again (a nested loop asks for the same one over and over): under one snapshot a ctid names one row.
+ */
+void
+ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row)
+{
+	MemoryContext old;
+	instr_time start;
+	int32 n;
+
+	if (segment->loaded && ItemPointerEquals(&segment->tid, &row->tts_tid))
+		return;
+	segment->loaded = false;
+	segment->decoded = 0;
+	MemoryContextReset(segment->detoast);
+	old = MemoryContextSwitchTo(segment->detoast);
+	segment->id = DatumGetInt64(fetch(segment, row, segment->table->id));
+	n = DatumGetInt32(fetch(segment, row, segment->table->n));
+	if (n < 1 || n > (int32)DD_MAX_ROWS)
+		damaged(segment, segment->table->n, DD_CORRUPT, "no segment has so many rows");
+	segment->n = n;
+	if (segment->need_time) {
+		clock_start(segment, &start);
+		decode_times(segment, row);
+		clock_stop(segment, &start);
+		segment->segments_decoded++;
+	}
+	MemoryContextSwitchTo(old);
+	segment->tid = row->tts_tid;
+	segment->loaded = true;
+}
+
+static void
+load_key(DdfdwColumn *column, TupleTableSlot *row)
+{
+	int16 typlen;
+	bool typbyval;
+
+	column->key = slot_getattr(row, column->binding->main, &column->key_null);
+	if (!column->key_null) {
+		get_typlenbyval(column->binding->type, &typlen, &typbyval);
+		/* Detoasted here once rather than with each row by whoever looks at it. */
+		column->key = typlen == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(column->key))
+								   : datumCopy(column->key, typbyval, typlen);
+	}
+	column->datums = &column->key;
+	column->nulls = &column->key_null;
+}
+
+static void
+load_array(const DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row)
+{
+	AttrNumber attno = column->binding->main;
+	ArrayType *array = DatumGetArrayTypeP(fetch(segment, row, attno));
+	int16 typlen;
+	bool typbyval, *nulls;
+	char typalign;
+	int count;
+
+	if (ARR_NDIM(array) != 1 || ARR_DIMS(array)[0] != (int)segment->n || ARR_ELEMTYPE(array) != column->binding->type)
+		damaged(segment, attno, DD_CORRUPT, "the array does not have one element per row");
+	get_typlenbyvalalign(column->binding->type, &typlen, &typbyval, &typalign);
+	deconstruct_array(array, column->binding->type, typlen, typbyval, typalign, &column->datums, &nulls, &count);
+	column->nulls = nulls;
+}
+
+/* 2- and 4-byte values as Datums; float4 travels as its bit pattern, as PostgreSQL has it. */
+static void
+widen(dd_type type, const void *raw, Datum *wide, uint32 count)
+{
+	if (type == DD_INT16) {
+		const int16 *values = raw;
+
+		for (uint32 i = 0; i < count; i++)
+			wide[i] = Int16GetDatum(values[i]);
+	} else {
+		const int32 *values = raw;
+
+		for (uint32 i = 0; i < count; i++)
+			wide[i] = Int32GetDatum(values[i]);
+	}
+}
+
+static void
+load_native(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
+{
+	const DdfdwBinding *binding = column->binding;
+	Bytes residual = fetch_bytes(row, binding->main), latents = fetch_bytes(row, binding->latents);
+	bool wide = binding->native == DD_INT64 || binding->native == DD_FLOAT64, no_model;
+	Datum model_id = slot_getattr(row, binding->model, &no_model);
+	const dd_model *model = NULL;
+	uint8_t *valid = NULL;
+	void *raw;
+	dd_column_info info;
+	dd_error err = {DD_OK, ""};
+
+	if (!no_model && (model = ddfdw_models_get(segment->models, DatumGetInt64(model_id), &err)) == NULL)
+		damaged(segment, binding->model, err.status, err.what);
+	if (dd_column_peek(residual.data, residual.len, model, &info, &err) != DD_OK)
+		damaged(segment, binding->main, err.status, err.what);
+	if (info.n != segment->n || info.type != binding->native || info.workspace > MaxAllocSize - 64)
+		damaged(segment, binding->main, DD_CORRUPT, "it is of another type or length");
+
+	column->datums = reserve(segment, &column->wide, sizeof(Datum) * want);
+	raw = wide ? (void *)column->datums : reserve(segment, &column->raw, sizeof(int32) * want);
+	if (info.has_invalid)
+		valid = reserve(segment, &column->valid, want);
+	if (dd_column_decode(residual.data, residual.len, latents.data, latents.len, model, binding->native, segment->n, want, raw,
+						 valid, reserve_workspace(segment, info.workspace), info.workspace, &err) != DD_OK)
+		damaged(segment, binding->main, err.status, err.what);
+	if (!wide)
+		widen(binding->native, raw, column->datums, want);
+	for (uint32 i = 0; valid && i < want; i++)
+		valid[i] = !valid[i]; /* the core says what is valid, PostgreSQL what is NULL */
+	column->nulls = (const bool *)valid;
+}
+
+/* Decode the first `want` rows of the columns the query needs. */
+void
+ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
+{
+	MemoryContext old;
+	instr_time start;
+	bool decoding = false;
+
+	if (segment->decoded >= want)
+		return;
+	old = MemoryContextSwitchTo(segment->detoast);
+	clock_start(segment, &start);
+	for (int i = 0; i < segment->ncolumns; i++) {
+		DdfdwColumn *column = &segment->columns[i];
+
+		switch (column->binding->source) {
+		case DDFDW_ABSENT: break;
+		case DDFDW_TIME:
+			column->datums = (Datum *)segment->times;
+			column->nulls = NULL;
+			break;
+		case DDFDW_KEY: load_key(column, row); break;
+		case DDFDW_ARRAY: load_array(segment, column, row); break;
+		case DDFDW_NATIVE: load_native(segment, column, row, want); break;
+		}
+		decoding |= column->binding->source == DDFDW_NATIVE || column->binding->source == DDFDW_ARRAY;
+		CHECK_FOR_INTERRUPTS();
+	}
+	clock_stop(segment, &start);
+	MemoryContextSwitchTo(old);
+	if (decoding && !segment->need_time && segment->decoded == 0)
+		segment->segments_decoded++;
+	if (decoding || segment->need_time)
+		segment->rows_decoded += want;
+	segment->decoded = want;
+}
+
+void
+ddfdw_segment_emit(const DdfdwSegment *segment, uint32 row, Datum *values, bool *nulls)
+{
+	for (int i = 0; i < segment->ncolumns; i++) {
+		const DdfdwColumn *column = &segment->columns[i];
+		Size at = (Size)row * column->stride;
+
+		values[column->attno - 1] = column->datums[at];
+		nulls[column->attno - 1] = column->nulls && column->nulls[at];
+	}
+}
+
+void
+ddfdw_segment_release(DdfdwSegment *segment)
+{
+	ddfdw_models_close(segment->models);
+}
