@@ -164,9 +164,11 @@ def _exact(column: Column, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
         if data.dtype.kind == "f":
             wrong = (target != data) & (data == data)
         else:
-            reachable = np.abs(target) < dtype.type(2) ** (63 if data.dtype.kind == "i" else 64)
-            reachable |= (target < 0) & (data == np.iinfo(data.dtype).min)
-            wrong = ~reachable | (np.where(reachable, target, 0).astype(data.dtype) != data)
+            # Through 64 bits and back; 2**63 and 2**64 are floats that no integer reaches.
+            wide: type[np.signedinteger[Any] | np.unsignedinteger[Any]]
+            wide = np.int64 if data.dtype.kind == "i" else np.uint64
+            over = target >= dtype.type(2) ** (63 if wide is np.int64 else 64)
+            wrong = over | (np.where(over, 0, target).astype(wide) != data.astype(wide))
     if np.any(wrong):
         row = first(wrong)
         raise InvalidSeries(

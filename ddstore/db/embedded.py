@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from ddstore.config import Config
+from ddstore.db.build_extension import install_extension
 from ddstore.db.server import LocalServer
-from ddstore.errors import NotInstalled
+from ddstore.errors import NotInstalled, NotPermitted
 
 __all__ = ["embedded_bin_dirs", "embedded_server", "embedded_url"]
+
+logger = logging.getLogger(__name__)
 
 _servers: dict[Path, LocalServer] = {}
 
@@ -24,12 +28,19 @@ def embedded_url(data_dir: Path | None = None, port_on_localhost: bool = False) 
     password for TCP. The server stops when the last process that asked for it ends. With ``port_on_localhost`` it
     also listens on 127.0.0.1 and the URL, password included, suits any client on this machine.
 
+    The extension is built into the server at the first call, which takes a few seconds.
+
     Raises:
         NotInstalled: the package is missing.
         ConnectionFailed: the server does not start.
         NotPermitted: the directory belongs to another user.
     """
-    return embedded_server(data_dir).start(on_localhost=port_on_localhost)
+    server = embedded_server(data_dir)
+    try:
+        install_extension(server.bin_dir / "pg_config")
+    except (NotInstalled, NotPermitted) as error:  # no compiler: all but SQL on compressed rows works
+        logger.warning("SQL will see hot rows only: %s", error)
+    return server.start(on_localhost=port_on_localhost)
 
 
 def embedded_server(
