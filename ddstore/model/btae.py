@@ -5,10 +5,10 @@
          with relative positional attention -> patches           integers; runs in the C core (btae.c)
 
 The decoder below computes exactly what ``btae.c`` computes. Every activation is a real number on a binary grid
-(``Q12`` means a multiple of 2**-12), every weight an int8 times a power of two, so that in float64 each step is exact and the
-result equals the core's bit for bit; in float32, in which we train, it differs from it only by the odd rounding.
-Softmax, GELU and layer norm have integer forms, in the manner of I-BERT (Kim et al. 2021). In the backward pass each
-rounding is the identity where it does not saturate, and each integer form has the derivative of what it approximates.
+(``Q12`` means a multiple of 2**-12), every weight an int8 times a power of two, so that in float64 each step is exact
+and the result equals the core's bit for bit; in float32, in which we train, the odd rounding differs. Softmax, GELU and
+layer norm have integer forms, in the manner of I-BERT (Kim et al. 2021). In the backward pass each rounding is the
+identity where it does not saturate, and each integer form has the derivative of what it approximates.
 
 Shapes: B windows, T samples, P samples per patch, N = T / P tokens, D = 32 (d_model), H = 8 heads, E = D / H.
 """
@@ -127,7 +127,8 @@ class _Gelu(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         v = x.abs().mul_(-0.4).add_(1.0).clamp_(min=0)
         slope = x.sign().mul_(0.5).mul_(1 - v * v).add_(0.5).addcmul_(x, v, value=0.4)
-        return slope.mul_(grad[0])
+        out: Tensor = slope.mul_(grad[0])
+        return out
 
 
 class _Norm(torch.autograd.Function):
@@ -306,6 +307,7 @@ class BTAE(nn.Module):
     def __init__(self, config: BTAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.noise = 1.0  # of the bits in training: 1 samples them, 0 takes p > 0.5 as encoding does
         self.encoder = Encoder(config) if config.latents else None
         self.decoder = Decoder(config)
 
@@ -317,6 +319,7 @@ class BTAE(nn.Module):
         if not self.training:
             return (p > 0.5).to(x.dtype)
         uniform = torch.rand(p.shape, generator=generator, device=p.device, dtype=p.dtype)
+        uniform = 0.5 + self.noise * (uniform - 0.5)
         bits: Tensor = _Bernoulli.apply(p, uniform)  # type: ignore[no-untyped-call]
         return bits
 
