@@ -1,0 +1,79 @@
+"""Rows of one series into one verified segment: cutting windows, and encoding each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ddstore.bounds import Bound
+from ddstore.codec.segment import encode_column
+from ddstore.codec.times import decode_times, encode_times
+from ddstore.compact.commit import EncodedSegment
+from ddstore.compact.plan import SeriesPlan
+from ddstore.compact.policy import CompactOptions
+from ddstore.compact.rows import HotRows, coded_columns
+from ddstore.compact.train import SeriesModel
+from ddstore.errors import BoundViolation, DDStoreError
+
+__all__ = ["cut", "encode_segment", "min_rows_of", "segment_rows_of"]
+
+
+def segment_rows_of(plan: SeriesPlan, options: CompactOptions) -> int:
+    """Rows of a full segment of this series."""
+    return options.segment_rows or plan.table.segment_rows
+
+
+def min_rows_of(plan: SeriesPlan, options: CompactOptions) -> int:
+    """Rows below which a last, incomplete segment stays hot."""
+    if options.all:
+        return 1
+    return options.min_rows or plan.table.min_rows
+
+
+def cut(count: int, segment_rows: int, min_rows: int, *, partial: bool) -> Iterator[slice]:
+    """Cut ``count`` rows into segments of ``segment_rows``; a rest below ``min_rows`` (or not wanted) is left out."""
+    for start in range(0, count, segment_rows):
+        stop = min(start + segment_rows, count)
+        if stop - start == segment_rows or (partial and stop - start >= min_rows):
+            yield slice(start, stop)
+
+
+def encode_segment(
+    plan: SeriesPlan,
+    job: int,
+    rows: HotRows,
+    bounds: Mapping[int, Bound],
+    models: Mapping[int, SeriesModel],
+) -> EncodedSegment:
+    """Encode the rows of one segment. Every byte string has been decoded again and compared when this returns.
+
+    Args:
+        plan: the series.
+        job: its lease.
+        rows: of this series only, ordered by time and place.
+        bounds: by column id, the bounds that this series keeps for itself; other columns keep their own.
+        models: by column id, the series' models.
+
+    Raises:
+        BoundViolation: what would be read back is not what was asked for (a defect).
+    """
+    time = encode_times(rows.time)
+    if not np.array_equal(decode_times(time, len(rows)), rows.time):
+        raise BoundViolation("times would not be read back as they are", series=plan.label)
+    columns, used = [], []
+    for column, values, valid in zip(coded_columns(plan.table), rows.values, rows.valid, strict=True):
+        model = models.get(column.id)
+        try:
+            coded = encode_column(
+                values,
+                None if valid.all() else valid,
+                type=column.type,
+                bound=bounds.get(column.id, column.bound),
+                model=None if model is None else model.codec(),
+            )
+        except DDStoreError as error:
+            raise type(error)(str(error), series=plan.label, column=column.name) from error
+        columns.append(coded)
+        used.append(model if coded.uses_model else None)
+    return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used))

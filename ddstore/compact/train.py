@@ -1,0 +1,234 @@
+"""The models of a series: found in the catalog, trained when a column has enough rows, kept when they pay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg.types.json import Jsonb
+
+from ddstore.bounds import Bound
+from ddstore.codec.bound_check import absolute_bound
+from ddstore.codec.format import as_native
+from ddstore.codec.lattice import find_grid
+from ddstore.codec.model import Model, pack_model
+from ddstore.codec.segment import encode_column
+from ddstore.compact.plan import SeriesPlan
+from ddstore.compact.policy import CompactOptions, SeriesReport
+from ddstore.db.catalog import ManagedColumn, SeriesKey
+from ddstore.db.pool import Connection
+from ddstore.db.queries import sql
+from ddstore.errors import DDStoreError, NotInstalled
+
+__all__ = ["MIN_SEGMENTS", "SeriesModel", "Trainer", "load_models"]
+
+#: A model is shared by many segments or it does not pay: with fewer than this at hand nothing is trained.
+MIN_SEGMENTS = 4
+#: Segments this much larger per sample than the model's record promises: the series has changed, train anew.
+DRIFT = 1.25
+
+_WINDOW = 128  # samples the BTAE sees at once
+_SECONDS_PER_MODEL = 20.0
+_LEAST_SECONDS = 2.0
+_TRIAL_SEGMENTS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesModel:
+    """A model of one series' column; ``id`` is None until it is stored. Immutable, compared by identity.
+
+    Attributes:
+        data: what decoding needs.
+        encoder: what encoding needs besides.
+        record: how it was trained and what it promised (``bits_per_sample``).
+    """
+
+    table_id: int
+    column_id: int
+    key: SeriesKey
+    data: bytes
+    encoder: bytes | None
+    record: dict[str, Any]
+    id: int | None = None
+
+    def codec(self) -> Model | None:
+        """Return the model as the codec takes it; None where it can decode but not encode: no encoder, or no torch."""
+        if self.encoder is None:
+            return None
+        try:
+            from ddstore.model import encode_latents  # torch: only when something is encoded with a model
+        except NotInstalled:
+            return None
+        encoder = self.encoder
+
+        def find_latents(windows: NDArray[np.float32]) -> NDArray[np.uint8]:
+            # A float64 beyond float32 is an infinity here. Latents only steer the prediction, so any number will do.
+            return encode_latents(encoder, np.nan_to_num(windows))
+
+        return Model(self.data, find_latents)
+
+
+def load_models(conn: Connection, plans: Sequence[SeriesPlan]) -> dict[tuple[SeriesKey, int], SeriesModel]:
+    """Return the latest model of each (series, column id) of ``plans``, which are of one table."""
+    table = plans[0].table
+    parameters = {"table_id": table.id, "series": Jsonb([list(plan.key) for plan in plans])}
+    return {
+        (tuple(key), column): SeriesModel(
+            table.id,
+            column,
+            tuple(key),
+            bytes(data),
+            None if encoder is None else bytes(encoder),
+            record,
+            id=number,
+        )
+        for key, column, number, data, encoder, record in conn.execute(sql("compact_models"), parameters)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One column of the rows at hand."""
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+    type: str
+    bound: Bound
+    segment_rows: int
+
+    def bits_per_sample(self, model: SeriesModel | None) -> tuple[float, bool]:
+        """Cost over a few whole segments spread over the rows, and whether the model was of use."""
+        codec = None if model is None else model.codec()
+        whole = len(self.values) // self.segment_rows
+        chosen = np.unique(np.linspace(0, whole - 1, _TRIAL_SEGMENTS).round().astype(int))
+        size, used = 0, False
+        for number in chosen:
+            part = slice(number * self.segment_rows, (number + 1) * self.segment_rows)
+            coded = encode_column(
+                self.values[part],
+                self.valid[part],
+                type=self.type,
+                bound=self.bound,
+                model=codec,
+            )
+            size += coded.size
+            used = used or coded.uses_model
+        return 8.0 * size / (len(chosen) * self.segment_rows), used
+
+
+class Trainer:
+    """Decides for one run which models to train, within its budget of seconds."""
+
+    def __init__(self, options: CompactOptions) -> None:
+        self._options = options
+        self._left = options.train_seconds
+        self._tried: set[tuple[int, int, SeriesKey]] = set()
+
+    def model_for(
+        self,
+        plan: SeriesPlan,
+        column: ManagedColumn,
+        bound: Bound,
+        values: NDArray[Any],
+        valid: NDArray[np.bool_],
+        current: SeriesModel | None,
+        segment_rows: int,
+        report: SeriesReport,
+    ) -> SeriesModel | None:
+        """Return the model that the rows at hand should be coded with: ``current``, a new one, or None.
+
+        Never raises because training failed: the column is then coded without a new model, and ``report`` says why.
+        """
+        options = self._options
+        if len(values) < MIN_SEGMENTS * segment_rows or options.train == "never":
+            return current
+        if options.train == "auto" and (options.profile or plan.table.profile) == "fast":
+            return current
+        sample = _Sample(values, valid, column.type, bound, segment_rows)
+        if current is not None:
+            promised = current.record.get("bits_per_sample")
+            if promised is None or current.encoder is None or sample.bits_per_sample(current)[0] <= DRIFT * promised:
+                return current
+            report.note(f"{column.name}: the model of the segments so far has drifted")
+        this = (plan.table.id, column.id, plan.key)
+        if this in self._tried:
+            return current
+        self._tried.add(this)
+        try:
+            trained = self._train(plan, column, sample, current)
+        except NotInstalled as error:
+            report.note(f"no learned model: {error}")
+        except (DDStoreError, ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeError
+            report.note(f"{column.name}: training failed: {error}")
+        else:
+            if trained is not None:
+                return self._if_it_pays(trained, sample, plan.rows, column, current, report)
+        return current
+
+    def _train(
+        self, plan: SeriesPlan, column: ManagedColumn, sample: _Sample, parent: SeriesModel | None
+    ) -> SeriesModel | None:
+        windows, eps = _windows(sample), _half_bin(sample)
+        seconds = self._grant()
+        if eps is None or len(windows) < 2 or seconds is None:
+            return None
+        from ddstore.model import train_btae  # torch: only when something is trained
+
+        started = time.monotonic()
+        try:
+            trained = train_btae(windows, eps=eps, seed=self._options.seed, budget_seconds=seconds)
+        finally:
+            self._left -= time.monotonic() - started
+        record = dict(trained.record)
+        if parent is not None:
+            record["replaces"] = parent.id
+        return SeriesModel(plan.table.id, column.id, plan.key, pack_model(trained.weights), trained.encoder, record)
+
+    def _grant(self) -> float | None:
+        if self._options.train == "always":
+            return self._options.train_seconds or None
+        granted = min(_SECONDS_PER_MODEL, self._left)
+        return granted if granted >= _LEAST_SECONDS else None
+
+    @staticmethod
+    def _if_it_pays(
+        trained: SeriesModel,
+        sample: _Sample,
+        rows: int,
+        column: ManagedColumn,
+        current: SeriesModel | None,
+        report: SeriesReport,
+    ) -> SeriesModel | None:
+        without, _ = sample.bits_per_sample(current)
+        cost, used = sample.bits_per_sample(trained)
+        if not used or (without - cost) * rows <= 8 * len(trained.data):
+            report.note(f"{column.name}: a learned model would not pay ({cost:.3f} against {without:.3f} bits/sample)")
+            return current
+        trained.record["bits_per_sample"] = cost
+        trained.record["bits_per_sample_without"] = without
+        return trained
+
+
+def _windows(sample: _Sample) -> NDArray[np.float32]:
+    """The finite values in order, cut into windows: (N, T) float32 in raw units."""
+    with np.errstate(over="ignore"):
+        finite = sample.values[sample.valid].astype(np.float32)
+    finite = finite[np.isfinite(finite)]
+    return finite[: len(finite) // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
+
+
+def _half_bin(sample: _Sample) -> float | None:
+    """Half the width of a residual bin; None when values neither tolerate an error nor lie on a grid."""
+    values = sample.values[sample.valid]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    eps = float(np.median(np.asarray(absolute_bound(values, sample.bound))))
+    if eps > 0:
+        return eps
+    grid = find_grid(values, as_native(sample.type))
+    return None if grid is None else grid.pitch / grid.den / 2

@@ -1,0 +1,320 @@
+"""One compactor at work: plan, claim, read, train, encode, commit, series after series."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+from psycopg import errors as pg_errors
+
+from ddstore.bounds import Bound
+from ddstore.compact.commit import EncodedSegment, LeaseLost, commit_segments
+from ddstore.compact.encode import cut, encode_segment, min_rows_of, segment_rows_of
+from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_table
+from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
+from ddstore.compact.reap import Worker, claim, fail, finish, reap
+from ddstore.compact.rows import HotRows, coded_columns, read_rows, row_width
+from ddstore.compact.train import SeriesModel, Trainer, load_models
+from ddstore.compact.vacuum import vacuum
+from ddstore.db.catalog import ManagedTable, SeriesKey, list_tables, load_table, require_intact
+from ddstore.db.pool import Database
+from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, SchemaMismatch
+
+__all__ = ["compact"]
+
+#: Rows moved in one transaction, unless a single segment has more: keeps it short.
+COMMIT_ROWS = 131_072
+#: Small series that are read and committed together.
+GROUP_SERIES = 64
+#: Segments read at once, so that training sees more than one transaction's worth ...
+READ_SEGMENTS = 64
+#: ... as far as the COPY stream stays within this many bytes.
+READ_BYTES = 64 << 20
+#: Times in a row that rows may change under one batch before its series is given up for now.
+MAX_CONFLICTS = 5
+
+_CONFLICTS = (
+    CompactionConflict,
+    pg_errors.SerializationFailure,
+    pg_errors.DeadlockDetected,
+    pg_errors.LockNotAvailable,
+)
+
+
+def compact(
+    database: Database, options: CompactOptions | None = None, *, progress: Progress | None = None
+) -> CompactReport:
+    """Move the hot rows that are due into segments, now, and say what was done.
+
+    A series that cannot be compacted is reported (and backed off in ``ddstore.job``), and blocks no other. Any number
+    of processes may call this at once.
+
+    Raises:
+        SchemaMismatch: ``options.table`` is not managed, or was altered since it was adopted.
+        ConnectionFailed: the database went away; what was committed stays, the rest is hot as before.
+        NotInstalled, NotPermitted: no catalog, or no right to the tables.
+    """
+    started = time.monotonic()
+    options = options or CompactOptions()
+    options = replace(options, now=options.moment)  # one cutoff for the whole run
+    report = CompactReport()
+    with database.connection() as conn:
+        reap(conn)
+    tables = _tables(database, options, report)
+    plans: list[list[SeriesPlan]] = []
+    for table in tables:
+        with database.connection() as conn:
+            plans.append(plan_table(conn, table, options))
+    total = sum(plan.rows for table_plans in plans for plan in table_plans)
+    with Worker(database) as worker, ThreadPoolExecutor(min(8, os.cpu_count() or 1), "ddstore-encode") as pool:
+        run = _Run(database, worker, options, report, pool, progress, total)
+        for table_plans in plans:
+            run.table(table_plans)
+    if options.vacuum:
+        moved = {series.table for series in report.series if series.rows}
+        for table in tables:
+            if table.label in moved:
+                report.merge_notes(vacuum(database, table))
+    report.merge_notes(f"{s.table}: {note}" for s in report.series for note in s.notes if "no learned model" in note)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _tables(database: Database, options: CompactOptions, report: CompactReport) -> list[ManagedTable]:
+    with database.connection() as conn:
+        if options.table is not None:
+            table = load_table(conn, options.table)
+            require_intact(table)
+            return [table]
+        tables = []
+        for table in list_tables(conn):
+            try:
+                require_intact(table)
+            except SchemaMismatch as error:
+                report.notes.append(str(error))
+            else:
+                tables.append(table)
+        return tables
+
+
+class _Run:
+    """What the steps of one run share."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker: Worker,
+        options: CompactOptions,
+        report: CompactReport,
+        pool: ThreadPoolExecutor,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._options = options
+        self._report = report
+        self._pool = pool
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._trainer = Trainer(options)
+        self._jobs: dict[SeriesKey, int] = {}
+        self._reports: dict[SeriesKey, SeriesReport] = {}
+
+    def table(self, plans: Sequence[SeriesPlan]) -> None:
+        """Compact the due series of one table: small ones in groups, large ones alone."""
+        for group in group_plans(plans, max_rows=COMMIT_ROWS, max_series=GROUP_SERIES):
+            with self._database.connection() as conn:
+                self._jobs = claim(conn, self._worker.name, group, force=self._options.all)
+            taken = [plan for plan in group if plan.key in self._jobs]
+            self._reports = {p.key: SeriesReport(p.table.label, p.key, planned=p.rows) for p in taken}
+            self._report.series.extend(self._reports.values())
+            try:
+                for plan in self._together(taken) if len(taken) > 1 else taken:
+                    self._alone(plan)
+            except BaseException as error:
+                # The database is gone, or someone wants us to stop: give back what we hold, as far as that works.
+                with contextlib.suppress(DDStoreError, psycopg.Error), self._database.connection() as conn:
+                    for job in self._jobs.values():
+                        fail(conn, self._worker.name, job, error=f"interrupted: {error!r}", notes=())
+                raise
+            # Rows that stay hot (too few, failed, another worker's) are dealt with, too.
+            self._advance(group[-1].label, sum(p.rows for p in group) - sum(r.rows for r in self._reports.values()))
+
+    def _together(self, plans: list[SeriesPlan]) -> list[SeriesPlan]:
+        """Move several small series in one transaction; return those that must be tried alone."""
+        started = time.monotonic()
+        try:
+            failed = self._move_group(plans)
+        except (ConnectionFailed, LeaseLost):
+            raise
+        except _CONFLICTS:
+            for plan in plans:
+                self._reports[plan.key].conflicts += 1
+            return plans
+        except Exception:  # some series' trouble, raised again and recorded when it is tried alone
+            return plans
+        self._finish([plan for plan in plans if plan.key not in failed])
+        for plan in plans:
+            self._reports[plan.key].seconds = (time.monotonic() - started) / len(plans)
+        return [plan for plan in plans if plan.key in failed]
+
+    def _move_group(self, plans: list[SeriesPlan]) -> set[SeriesKey]:
+        rows, bounds, models = self._read(plans, [plan.rows for plan in plans], since=None)
+        first = np.searchsorted(rows.series, np.arange(len(plans) + 1))
+        work: list[tuple[SeriesPlan, Future[EncodedSegment]]] = []
+        for number, plan in enumerate(plans):
+            mine = rows.take(slice(first[number], first[number + 1]))
+            own = {column: model for (key, column), model in models.items() if key == plan.key}
+            work += [(plan, f) for f in self._encode(plan, mine, self._cut(plan, len(mine)), bounds[plan.key], own)]
+        failed = {plan.key for plan, future in work if future.exception() is not None}
+        self._commit([future.result() for plan, future in work if plan.key not in failed])
+        return failed
+
+    def _alone(self, plan: SeriesPlan) -> None:
+        """Move one series and record how that went."""
+        started = time.monotonic()
+        report = self._reports[plan.key]
+        try:
+            self._move(plan)
+        except ConnectionFailed:
+            raise
+        except LeaseLost as error:
+            report.note(str(error))
+        except Exception as error:  # whatever it is, it concerns this series only: record it and go on
+            report.error = str(error) or repr(error)
+            with self._database.connection() as conn:
+                fail(conn, self._worker.name, self._jobs[plan.key], error=report.error, notes=report.notes)
+        else:
+            self._finish([plan])
+        report.seconds += time.monotonic() - started
+
+    def _move(self, plan: SeriesPlan) -> None:
+        """Move one series, batch after batch; raises when it does not get through."""
+        segment_rows = segment_rows_of(plan, self._options)
+        batch = min(READ_SEGMENTS, max(1, READ_BYTES // row_width(plan.table) // segment_rows)) * segment_rows
+        done, conflicts = 0, 0
+        since: int | None = None
+        models: dict[int, SeriesModel] | None = None
+        while done < plan.rows:
+            rows, bounds, stored = self._read([plan], [min(batch, plan.rows - done)], since=since)
+            if models is None:
+                models = {column: model for (_, column), model in stored.items()}
+            own = bounds[plan.key]
+            models = self._train(plan, rows, own, models)
+            pieces = self._cut(plan, len(rows))
+            if not pieces:
+                return  # what is left is too little for a segment
+            for part in _transactions(pieces):
+                segments = [future.result() for future in self._encode(plan, rows, part, own, models)]
+                try:
+                    models = models | self._commit(segments)
+                except _CONFLICTS as error:
+                    conflicts += 1
+                    self._conflict(plan, conflicts, error)
+                    break  # read again from here
+                conflicts = 0
+                done += part[-1].stop - part[0].start
+                since = int(segments[-1].rows.time[-1])
+
+    def _conflict(self, plan: SeriesPlan, conflicts: int, error: Exception) -> None:
+        """Wait before the next attempt, or give up."""
+        if isinstance(error, LeaseLost):
+            raise error
+        self._reports[plan.key].conflicts += 1
+        if conflicts == MAX_CONFLICTS:
+            raise CompactionConflict(
+                f"rows changed under compaction {conflicts} times in a row, last: {error}",
+                series=plan.label,
+                remedy="They stay hot and the next run tries again. Let hot_for outlast the time of updates.",
+            ) from error
+        time.sleep(random.uniform(0.5, 1.0) * 0.05 * 2**conflicts)
+
+    def _read(
+        self, plans: list[SeriesPlan], limits: list[int], *, since: int | None
+    ) -> tuple[HotRows, dict[SeriesKey, dict[int, Bound]], dict[tuple[SeriesKey, int], SeriesModel]]:
+        with self._database.connection() as conn:
+            rows = read_rows(conn, list(zip(plans, limits, strict=True)), self._options, since=since)
+            # After the rows: a bound that was tightened before a row was written is seen with that row.
+            return rows, load_bounds(conn, plans), load_models(conn, plans)
+
+    def _train(
+        self, plan: SeriesPlan, rows: HotRows, bounds: Mapping[int, Bound], models: dict[int, SeriesModel]
+    ) -> dict[int, SeriesModel]:
+        chosen: dict[int, SeriesModel] = {}
+        for column, values, valid in zip(coded_columns(plan.table), rows.values, rows.valid, strict=True):
+            model = self._trainer.model_for(
+                plan,
+                column,
+                bounds.get(column.id, column.bound),
+                values,
+                valid,
+                models.get(column.id),
+                segment_rows_of(plan, self._options),
+                self._reports[plan.key],
+            )
+            if model is not None:
+                chosen[column.id] = model
+        return chosen
+
+    def _cut(self, plan: SeriesPlan, count: int) -> list[slice]:
+        options = self._options
+        least = min_rows_of(plan, options)
+        return list(cut(count, segment_rows_of(plan, options), least, partial=options.partial or options.all))
+
+    def _encode(
+        self,
+        plan: SeriesPlan,
+        rows: HotRows,
+        pieces: Sequence[slice],
+        bounds: Mapping[int, Bound],
+        models: Mapping[int, SeriesModel],
+    ) -> list[Future[EncodedSegment]]:
+        job = self._jobs[plan.key]
+        return [self._pool.submit(encode_segment, plan, job, rows.take(p), bounds, models) for p in pieces]
+
+    def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:
+        """Commit segments of one table; return the models that were stored with them, by column."""
+        if not segments:
+            return {}
+        # No heartbeat meanwhile: it would change the jobs under the transaction's snapshot.
+        with self._worker.quiet, self._database.connection() as conn:
+            stored = commit_segments(conn, self._worker.name, segments)
+        for segment in segments:
+            self._reports[segment.plan.key].add(segment)
+        for model in stored:
+            report = self._reports[model.key]
+            report.models += 1
+            report.model_bytes += len(model.data)
+        self._advance(segments[-1].plan.label, sum(len(s.rows) for s in segments))
+        return {model.column_id: replace(model, id=number) for model, number in stored.items()}
+
+    def _finish(self, plans: Sequence[SeriesPlan]) -> None:
+        jobs = {self._jobs[plan.key]: self._reports[plan.key].notes for plan in plans}
+        with self._database.connection() as conn:
+            finish(conn, self._worker.name, jobs)
+
+    def _advance(self, label: str, rows: int) -> None:
+        self._done += rows
+        if self._progress is not None:
+            self._progress(label, min(self._done, self._total), self._total)
+
+
+def _transactions(pieces: Sequence[slice]) -> Iterator[list[slice]]:
+    """Group neighbouring segments into transactions of at most COMMIT_ROWS rows, or of one segment."""
+    part: list[slice] = []
+    for piece in pieces:
+        if part and piece.stop - part[0].start > COMMIT_ROWS:
+            yield part
+            part = []
+        part.append(piece)
+    if part:
+        yield part

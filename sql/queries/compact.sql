@@ -1,0 +1,139 @@
+-- Compaction: which series are due, who works on them, and the one transaction that moves their rows.
+
+-- name: compact_series
+-- Series with enough hot rows. Equal keys that print differently ('1.0' and '1.00') are series of their own.
+SELECT jsonb_build_array({keys}) AS series, count(*) AS rows
+FROM ONLY {table} AS hot
+WHERE {due}
+GROUP BY {groups}
+HAVING count(*) >= {min_rows}
+ORDER BY series;
+
+-- name: compact_hot_rows
+-- The oldest due rows of one series, as one branch of a binary COPY. xmin tells a row version from a later one
+-- in the same place.
+(SELECT {ordinal}::int4, hot.ctid, hot.xmin, {columns}
+ FROM ONLY {table} AS hot
+ WHERE {series} AND {due}
+ ORDER BY {time}, hot.ctid
+ LIMIT {rows});
+
+-- name: compact_filenode
+-- Changes whenever the table is rewritten (CLUSTER, VACUUM FULL, ALTER TYPE), which moves every row.
+SELECT pg_catalog.pg_relation_filenode(%(oid)s::oid)::bigint;
+
+-- name: compact_claim
+-- Take the series of this list that nobody works on and that need not wait any longer.
+WITH wanted AS (
+    SELECT series_key FROM jsonb_array_elements(%(series)s) AS wanted (series_key)
+), free AS (
+    SELECT job.id
+    FROM ddstore.job
+    JOIN wanted USING (series_key)
+    WHERE job.table_id = %(table_id)s AND job.state <> 'running' AND (job.not_before <= now() OR %(force)s)
+    FOR UPDATE OF job SKIP LOCKED
+), claimed AS (
+    UPDATE ddstore.job
+    SET state = 'running', worker = %(worker)s, heartbeat = now(), started_at = now(), finished_at = NULL,
+        attempts = CASE job.state WHEN 'failed' THEN job.attempts + 1 ELSE 1 END,
+        rows = 0, segments = 0, bytes = 0, note = NULL, error = NULL
+    FROM free
+    WHERE job.id = free.id
+    RETURNING job.id, job.series_key
+), added AS (
+    INSERT INTO ddstore.job (table_id, series_key, worker)
+    SELECT %(table_id)s, series_key, %(worker)s
+    FROM wanted
+    WHERE NOT EXISTS (
+        SELECT FROM ddstore.job WHERE job.table_id = %(table_id)s AND job.series_key = wanted.series_key)
+    ON CONFLICT (table_id, series_key) DO NOTHING
+    RETURNING id, series_key
+)
+SELECT id, series_key FROM claimed
+UNION ALL
+SELECT id, series_key FROM added;
+
+-- name: compact_heartbeat
+-- Say that this worker is alive, for every series it holds.
+UPDATE ddstore.job SET heartbeat = now() WHERE worker = %(worker)s AND state = 'running';
+
+-- name: compact_reap
+-- Take the series of vanished workers back. The first time they may be tried again at once, then ever later.
+WITH stale AS (
+    SELECT id FROM ddstore.job
+    WHERE state = 'running' AND heartbeat < now() - %(after)s::interval
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE ddstore.job
+SET state = 'failed', finished_at = now(), error = format('worker %%s vanished', job.worker),
+    not_before = now() + least(interval '1 minute' * (2 ^ least(job.attempts - 1, 20) - 1), interval '1 day')
+FROM stale
+WHERE job.id = stale.id
+RETURNING job.id;
+
+-- name: compact_record
+-- What one committed batch did; in the transaction that does it. A series taken over by another worker is missing
+-- from the count of updated rows.
+UPDATE ddstore.job
+SET rows = job.rows + batch.rows, segments = job.segments + batch.segments, bytes = job.bytes + batch.bytes,
+    heartbeat = now()
+FROM unnest(%(ids)s::bigint[], %(rows)s::bigint[], %(segments)s::int[], %(bytes)s::bigint[])
+    AS batch (id, rows, segments, bytes)
+WHERE job.id = batch.id AND job.worker = %(worker)s AND job.state = 'running';
+
+-- name: compact_done
+-- These series are through.
+UPDATE ddstore.job
+SET state = 'done', finished_at = now(), heartbeat = now(), not_before = now(), note = nullif(batch.note, '')
+FROM unnest(%(ids)s::bigint[], %(notes)s::text[]) AS batch (id, note)
+WHERE job.id = batch.id AND job.worker = %(worker)s AND job.state = 'running';
+
+-- name: compact_failed
+-- This series did not get through: say why, and wait longer after every attempt.
+UPDATE ddstore.job
+SET state = 'failed', finished_at = now(), heartbeat = now(), error = %(error)s, note = nullif(%(note)s, ''),
+    not_before = now() + least(interval '1 minute' * 2 ^ least(attempts - 1, 20), interval '1 day')
+WHERE id = %(id)s AND worker = %(worker)s AND state = 'running';
+
+-- name: compact_rows_named
+-- Name the rows this transaction moves, for the statement that deletes them (COPY takes no parameters).
+SELECT set_config('ddstore_compact.rows', (%(rows)s::tid[])::text, true) IS NOT NULL;
+
+-- name: compact_delete
+-- Delete the rows named above and send what was deleted.
+DELETE FROM ONLY {table} AS hot
+WHERE hot.ctid = ANY (current_setting('ddstore_compact.rows')::tid[])
+RETURNING 0::int4, hot.ctid, hot.xmin, {columns};
+
+-- name: compact_gather
+-- Columns that the core does not code, gathered from the very rows that are deleted.
+SELECT {arrays} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[])
+
+-- name: compact_insert
+-- One segment, and a hash of its bytes as the server holds them.
+WITH moved AS ({gather})
+INSERT INTO {segments} ({columns})
+SELECT {values} FROM moved
+RETURNING sha256({payload});
+
+-- name: compact_bounds
+-- The bounds that some series keep for themselves.
+SELECT bound.series_key, bound.column_id, bound.bound_kind, bound.bound_value
+FROM ddstore.series_bound AS bound
+JOIN jsonb_array_elements(%(series)s) AS wanted (series_key) USING (series_key)
+WHERE bound.table_id = %(table_id)s;
+
+-- name: compact_models
+-- The latest model of each column of some series.
+SELECT DISTINCT ON (model.series_key, model.column_id)
+       model.series_key, model.column_id, model.id, model.bytes, model.encoder, model.record
+FROM ddstore.model
+JOIN jsonb_array_elements(%(series)s) AS wanted (series_key) USING (series_key)
+WHERE model.table_id = %(table_id)s
+ORDER BY model.series_key, model.column_id, model.id DESC;
+
+-- name: compact_model_insert
+-- A new model of one series' column.
+INSERT INTO ddstore.model (table_id, column_id, series_key, bytes, encoder, record)
+VALUES (%(table_id)s, %(column_id)s, %(series)s, %(bytes)s, %(encoder)s, %(record)s)
+RETURNING id, sha256(bytes);
