@@ -202,28 +202,29 @@ native_type(Oid type)
 static void
 bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 {
+	Oid array_type = get_array_type(binding->type);
 	char name[NAMEDATALEN];
-	Oid array_type;
 
-	binding->native = native_type(binding->type);
-	if (binding->native) {
-		binding->source = DDFDW_NATIVE;
-		snprintf(name, sizeof name, "%s_residual", column);
-		binding->main = need_column(companion, name, BYTEAOID);
-		snprintf(name, sizeof name, "%s_latents", column);
-		binding->latents = need_column(companion, name, BYTEAOID);
-		snprintf(name, sizeof name, "%s_model", column);
-		binding->model = need_column(companion, name, INT8OID);
+	/* Whichever of the two there is must have the type of today: it may have been altered. */
+	snprintf(name, sizeof name, "%s_min", column);
+	find_column(companion, name, binding->type);
+	snprintf(name, sizeof name, "%s_array", column);
+	binding->main = find_column(companion, name, array_type);
+	if (binding->main != InvalidAttrNumber) {
+		binding->source = DDFDW_ARRAY;
 		return;
 	}
-	array_type = get_array_type(binding->type);
-	if (!OidIsValid(array_type))
-		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot read column \"%s\" from segments: type %s has no array type", column,
-					   format_type_be(binding->type)));
-	binding->source = DDFDW_ARRAY;
-	snprintf(name, sizeof name, "%s_array", column);
-	binding->main = need_column(companion, name, array_type);
+	binding->native = native_type(binding->type);
+	if (!binding->native)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
+				errmsg("segment table \"%s\" has no column \"%s\"", RelationGetRelationName(companion), name));
+	binding->source = DDFDW_NATIVE;
+	snprintf(name, sizeof name, "%s_residual", column);
+	binding->main = need_column(companion, name, BYTEAOID);
+	snprintf(name, sizeof name, "%s_latents", column);
+	binding->latents = need_column(companion, name, BYTEAOID);
+	snprintf(name, sizeof name, "%s_model", column);
+	binding->model = need_column(companion, name, INT8OID);
 }
 
 DdfdwTable *
