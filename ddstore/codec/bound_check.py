@@ -24,7 +24,8 @@ def absolute_bound(values: NDArray[Any], bound: Bound) -> float | NDArray[np.flo
     if bound.kind == "relative":
         return np.maximum(np.nextafter(bound.value * np.abs(values.astype(np.float64)), 0.0), 0.0)
     if bound.kind == "range" and len(values):
-        span = float(values.max()) - float(values.min())
+        # Halves first: the span of doubles may lie beyond the doubles.
+        span = 2.0 * min(float(values.max()) / 2 - float(values.min()) / 2, float(np.finfo(np.float64).max) / 2)
         return max(0.0, float(np.nextafter(bound.value * span, 0.0)))
     return 0.0
 
@@ -43,8 +44,8 @@ def violations(values: NDArray[Any], read: NDArray[Any], allowed: float | NDArra
         high, low = np.maximum(wide, back).view(np.uint64), np.minimum(wide, back).view(np.uint64)
         limit = np.floor(np.minimum(allowed, 2.0**63)).astype(np.uint64)
         return np.asarray((high - low) > limit)
-    x, y = values.astype(np.float64), read.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
+        x, y = values.astype(np.float64), read.astype(np.float64)
         distance = x - y
         # Knuth's TwoSum: distance + error is x - y exactly, so that a tie with the bound is decided rightly.
         turned = distance - x

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
 from ddstore.errors import SchemaMismatch
 
-__all__ = ["NATIVE_TYPES", "Centre", "LatticeKind", "Mode", "NativeType", "RowClass", "as_native", "dtype_of", "type_code"]
+__all__ = [
+    "NATIVE_TYPES",
+    "Centre",
+    "LatticeKind",
+    "Mode",
+    "NativeType",
+    "RowClass",
+    "as_native",
+    "dtype_of",
+    "type_code",
+]
 
 NativeType = Literal["int2", "int4", "int8", "float4", "float8"]
 
-_DTYPES: Final = {
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "int2": np.dtype(np.int16),
     "int4": np.dtype(np.int32),
     "int8": np.dtype(np.int64),
@@ -74,7 +84,7 @@ def as_native(type_name: str) -> NativeType:
     return cast(NativeType, type_name)
 
 
-def dtype_of(type_name: NativeType) -> np.dtype[np.generic]:
+def dtype_of(type_name: NativeType) -> np.dtype[Any]:
     """The numpy dtype of a column type."""
     return _DTYPES[type_name]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ddstore.codec.format import LatticeKind, NativeType, dtype_of
 
-__all__ = ["Grid", "Lattice", "exact_lattices", "find_grid", "lossy_lattices", "ordinals", "relative_lattices"]
+__all__ = ["EMPTY", "Grid", "Lattice", "exact_lattices", "find_grid", "lossy_lattices", "ordinals", "relative_lattices"]
 
 # Beyond 2**53 a double no longer holds every integer: numerators must stay below.
 _EXACT_INT = float(2**53)
@@ -72,11 +72,12 @@ class Lattice:
         if self.kind is LatticeKind.STEP:
             return np.rint((values.astype(np.float64) - self.offset) / self.step).astype(np.int64)
         if self.kind is LatticeKind.ORDINAL:
+            # The middle of bin q is the ordinal q * bin, so that 0.0 stays 0.0.
             half = np.int64(self.bin // 2)
-            return np.floor_divide(ordinals(values, type_name) + half, np.int64(self.bin))
+            return np.asarray((ordinals(values, type_name) + half) // np.int64(self.bin))
         assert self.grid is not None
         with np.errstate(over="ignore"):
-            return np.floor_divide(self.grid.numbers(values) - np.int64(self.phase), np.int64(self.bin))
+            return np.asarray((self.grid.numbers(values) - np.int64(self.phase)) // np.int64(self.bin))
 
     def value(self, index: Index, type_name: NativeType) -> Values:
         """What the decoder will return for each index, computed by the same IEEE operations."""
@@ -166,6 +167,9 @@ def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
     )
 
 
+EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value
+
+
 def exact_lattices(values: Values, type_name: NativeType) -> list[Lattice]:
     """Lattices that return (finite, not -0.0) values bit for bit: their grid if there is one, then the floats."""
     grid = find_grid(values, type_name)
@@ -213,7 +217,7 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
             return [_on(grid, 1, 0)]
     # Leave room for the rounding of the value itself, once to double and once to the column's type.
     slack = float(np.abs(values.astype(np.float64)).max()) * 2.0 ** -(_MANTISSA[type_name] - 1)
-    usable = eps - slack
+    usable = min(eps, 1e300) - slack  # a step beyond that would overflow when multiplied
     if usable < eps / 2:
         return []
     base = Lattice(LatticeKind.STEP, step=2 * usable)

@@ -18,7 +18,7 @@ from ddstore.bounds import Bound, Lossless
 from ddstore.codec import select
 from ddstore.codec.bound_check import absolute_bound, violations
 from ddstore.codec.format import Mode, NativeType, RowClass, as_native, dtype_of, type_code
-from ddstore.codec.lattice import Lattice, exact_lattices, lossy_lattices, relative_lattices
+from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
 from ddstore.codec.model import Model
 from ddstore.errors import BoundViolation, CorruptSegment
 
@@ -88,11 +88,12 @@ def encode_column(
         coded = select.encode(values, attempt, lattice, kind, model)
         if best is None or coded.size < best.size:
             best = coded
-        if escaped == 0:
+        if escaped == 0 and bound.kind != "relative":  # relative lattices are two of a kind: try both
             break
-    if best is None:  # nothing but NULLs and oddities
-        best = select.encode(values, classes, Lattice(select.LatticeKind.GRID, exact=True), kind, None)
-    read, read_valid = decode_column(best.residual, best.latents, model.data if model and best.uses_model else None, kind, n)
+    assert best is not None, "the last candidate holds every value"
+    read, read_valid = decode_column(
+        best.residual, best.latents, model.data if model and best.uses_model else None, kind, n
+    )
     _verify(values, present, ordinary, allowed, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(
@@ -172,8 +173,8 @@ def _classes(values: Values, kind: NativeType, present: Mask, ordinary: Mask) ->
 
 
 def _candidates(usable: Values, kind: NativeType, bound: Bound) -> list[Lattice]:
-    if len(usable) == 0:
-        return []
+    if len(usable) == 0:  # nothing but NULLs and oddities
+        return [EMPTY]
     if bound.kind == "relative":
         return [*relative_lattices(usable, kind, bound.value), *exact_lattices(usable, kind)]
     eps = absolute_bound(usable, bound)
@@ -182,7 +183,11 @@ def _candidates(usable: Values, kind: NativeType, bound: Bound) -> list[Lattice]
 
 
 def _with_escapes(
-    values: Values, ordinary: Mask, classes: NDArray[np.uint8], lattice: Lattice, allowed: NDArray[np.float64],
+    values: Values,
+    ordinary: Mask,
+    classes: NDArray[np.uint8],
+    lattice: Lattice,
+    allowed: NDArray[np.float64],
     kind: NativeType,
 ) -> tuple[NDArray[np.uint8], int]:
     """Mark as exact the rows whose reconstruction would break the bound."""

@@ -105,7 +105,11 @@ class _Trial:
     """One column's arrays, ready to be coded in several modes."""
 
     def __init__(
-        self, values: NDArray[Any], classes: NDArray[np.uint8], index: NDArray[np.int64], lattice: Lattice,
+        self,
+        values: NDArray[Any],
+        classes: NDArray[np.uint8],
+        index: NDArray[np.int64],
+        lattice: Lattice,
         kind: NativeType,
     ) -> None:
         self.n = len(values)
@@ -116,8 +120,15 @@ class _Trial:
         self.classes = classes
 
     def run(
-        self, mode: Mode, centre: Centre, *, drift: int = 0, base: int = 0, scale: int = 0,
-        latents: bytes | None = None, model: bytes | None = None,
+        self,
+        mode: Mode,
+        centre: Centre,
+        *,
+        drift: int = 0,
+        base: int = 0,
+        scale: int = 0,
+        latents: bytes | None = None,
+        model: bytes | None = None,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         classes = self.classes

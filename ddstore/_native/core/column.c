@@ -72,7 +72,7 @@ DD_INLINE void put_index(const dd_column *c, dd_type type, dd_lattice_kind latti
 	if (lattice == DD_LATTICE_ORDINAL) {
 		/* Two's complement order -> sign and magnitude: the inverse of the encoder's monotone map. */
 		if (type == DD_FLOAT32) {
-			uint32_t o = (uint32_t)k, bits = o >> 31 ? 0u - o | 0x80000000u : o;
+			uint32_t o = (uint32_t)k, bits = o >> 31 ? (0u - o) | 0x80000000u : o;
 
 			memcpy((float *)values + i, &bits, sizeof bits);
 		} else {
@@ -193,7 +193,7 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 	dd_status status;
 
 	if (model == NULL)
-		return dd_fail(err, DD_INVALID, "this column needs its model");
+		return dd_fail(err, DD_CORRUPT, "this column needs its model");
 	if (model->crc != c->model_crc)
 		return dd_fail(err, DD_CORRUPT, "the model given is not the one this column was encoded with");
 	status = dd_btae_open(model->btae, model->btae_len, &btae, err);

@@ -1,0 +1,55 @@
+"""A small BTAE, trained once a session on a periodic series, and a column coded with it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from ddstore.bounds import Absolute
+from ddstore.codec.model import Model, pack_model
+from ddstore.codec.segment import EncodedColumn, encode_column
+
+
+def periodic(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Windows drawn from eight jagged templates: noise to a coder that looks back, three bits to one that learned."""
+    templates = np.random.default_rng(99).normal(0, 10, (8, 128))
+    rng = np.random.default_rng(seed)
+    wave = templates[rng.integers(0, 8, n // 128 + 1)].ravel()[:n]
+    return wave + rng.normal(0, 0.05, n)
+
+
+def train_small() -> Model:
+    """Trained for a few epochs; enough to beat the last value on :func:`periodic`."""
+    from ddstore.model import encode_latents, train_btae
+
+    windows = periodic(128 * 400).astype(np.float32).reshape(-1, 128)
+    trained = train_btae(windows, eps=1.0, max_epochs=25, budget_seconds=60, device="cpu")
+    return Model(pack_model(trained.weights), partial(encode_latents, trained.encoder))
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Model:
+    """The model, or a skip without torch."""
+    pytest.importorskip("torch", reason="training needs torch")
+    return train_small()
+
+
+@pytest.fixture(scope="session")
+def btae_column(small_model: Model) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], EncodedColumn]:
+    """(values, their encoding in btae mode)."""
+    values = periodic(128 * 30 + 17, seed=1)
+    coded = encode_column(values, None, type="float8", bound=Absolute(1.0), model=small_model)
+    assert coded.mode == "btae"
+    return values, coded
+
+
+@pytest.fixture(scope="session")
+def btae_case(
+    small_model: Model, btae_column: tuple[np.ndarray[tuple[int], np.dtype[np.float64]], EncodedColumn]
+) -> tuple[bytes, bytes, bytes, int]:
+    """(residual, latents, model, n) of that column."""
+    _, coded = btae_column
+    assert coded.latents is not None
+    return coded.residual, coded.latents, small_model.data, coded.n

@@ -1,0 +1,122 @@
+"""Promise: every value comes back within its bound, whatever the values, the type and the bound."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
+from ddstore.codec.segment import column_stats, decode_column, encode_column
+from ddstore.codec.times import decode_times, encode_times
+
+TYPES = {"int2": np.int16, "int4": np.int32, "int8": np.int64, "float4": np.float32, "float8": np.float64}
+
+sizes = st.integers(1, 300)
+bounds = st.one_of(
+    st.just(Lossless()),
+    st.floats(1e-12, 1e6).map(Absolute),
+    st.floats(1e-9, 0.5).map(Relative),
+    st.floats(1e-9, 0.5).map(RangeRelative),
+)
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> tuple[str, NDArray[Any], NDArray[np.bool_] | None]:
+    """Arbitrary bit patterns, grids and smooth walks of every type, with and without NULLs."""
+    name = draw(st.sampled_from(sorted(TYPES)))
+    dtype = np.dtype(TYPES[name])
+    n = draw(sizes)
+    shape = draw(st.sampled_from(["any", "grid", "walk", "flat"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if shape == "any":
+        values = draw(hnp.arrays(dtype, n, elements=hnp.from_dtype(dtype)))
+    elif shape == "flat":
+        values = np.full(n, draw(hnp.from_dtype(dtype)), dtype)
+    else:
+        steps = rng.normal(0, draw(st.sampled_from([0.3, 5, 1000])), n).cumsum()
+        den = draw(st.sampled_from([1, 2, 10, 64, 500, 1000, 3]))
+        values = (np.rint(steps) / (den if dtype.kind == "f" else 1) if shape == "grid" else steps).clip(-30000, 30000)
+        values = values.astype(dtype)
+        if dtype.kind == "f" and draw(st.booleans()):
+            odd = rng.integers(0, n, 3)
+            values[odd] = [np.nan, -0.0, np.inf]
+    valid = rng.random(n) > 0.2 if draw(st.booleans()) else None
+    return name, values, valid
+
+
+def within(x: Any, y: Any, bound: Bound, span: Fraction) -> bool:
+    """The bound in exact rational arithmetic, written independently of the product's check."""
+    distance = abs(Fraction(x) - Fraction(y))
+    allowed = Fraction(bound.value)
+    if bound.kind == "relative":
+        allowed *= abs(Fraction(x))
+    elif bound.kind == "range":
+        allowed *= span
+    return distance <= allowed
+
+
+@settings(max_examples=400, deadline=None)
+@given(columns(), bounds)
+def test_bound_holds(column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], bound: Bound) -> None:
+    name, values, valid = column
+    n = len(values)
+    coded = encode_column(values, valid, type=name, bound=bound)
+    assert coded.size <= values.nbytes + 64
+    read, read_valid = decode_column(coded.residual, coded.latents, None, name, n)
+    present = np.ones(n, bool) if valid is None else valid
+    assert np.array_equal(present, np.ones(n, bool) if read_valid is None else read_valid)
+    x, y = values[present], read[present]
+    tiny = np.finfo(values.dtype).tiny if values.dtype.kind == "f" else 0
+    numbers = np.isfinite(x) & (np.abs(x) >= tiny) if values.dtype.kind == "f" else np.ones(len(x), bool)
+    exact = ~numbers | np.array([bound.kind == "lossless"] * len(x), dtype=bool)
+    zeros = (x == 0) & ~np.signbit(x) if values.dtype.kind == "f" else np.zeros(len(x), bool)
+    exact &= ~zeros if bound.kind != "lossless" else True
+    assert np.array_equal(x[exact].view(f"u{x.itemsize}"), y[exact].view(f"u{x.itemsize}"))
+    finite = numbers | zeros
+    span = Fraction(0)
+    if finite.any():
+        span = Fraction(x[finite].max().item()) - Fraction(x[finite].min().item())
+    assert all(within(a.item(), b.item(), bound, span) for a, b in zip(x[finite], y[finite], strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(columns(), st.integers(0, 299))
+def test_a_prefix_decodes_to_the_same_rows(
+    column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], want: int
+) -> None:
+    from ddstore import _native
+    from ddstore.codec.format import as_native, type_code
+
+    name, values, valid = column
+    want = min(want, len(values))
+    coded = encode_column(values, valid, type=name, bound=Lossless())
+    whole, mask = _native.decode_column(coded.residual, None, None, type_code(as_native(name)), len(values), -1)
+    part, part_mask = _native.decode_column(coded.residual, None, None, type_code(as_native(name)), len(values), want)
+    assert whole[: want * values.itemsize] == part
+    assert mask is None or part_mask == mask[:want]
+
+
+@settings(max_examples=200, deadline=None)
+@given(hnp.arrays(np.int64, sizes))
+def test_times_are_exact(time: NDArray[np.int64]) -> None:
+    assert np.array_equal(decode_times(encode_times(time), len(time)), time)
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000, 16384])
+def test_regular_sampling_costs_nothing(n: int) -> None:
+    assert len(encode_times(np.arange(n, dtype=np.int64) * 60_000_000 + 757_382_400_000_000)) < 40
+
+
+def test_stats_are_those_of_postgresql() -> None:
+    assert column_stats(np.array([1.5, np.nan, -2.0]), None)[1] == -2.0
+    assert np.isnan(column_stats(np.array([1.5, np.nan, -2.0]), None)[2])  # type: ignore[arg-type]
+    assert column_stats(np.array([2**62, 2**62, 2**62]), None)[3] == 3 * 2**62
+    assert column_stats(np.array([1e16, 1.0, -1e16]), None)[3] == 1.0
+    assert column_stats(np.array([1.0]), np.array([False])) == (0, None, None, None)
