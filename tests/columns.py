@@ -61,7 +61,8 @@ def cases(n: int = 300) -> Iterator[Case]:
         yield Case(f"{type_name}-all-null", type_name, odd, np.zeros(n, bool), Lossless())
         yield Case(f"{type_name}-one", type_name, odd[1:2], None, Lossless())
         edge = np.array(
-            [np.iinfo(dtype).min, np.iinfo(dtype).max, 0, -1] if odd.dtype.kind == "i"
+            [np.iinfo(dtype).min, np.iinfo(dtype).max, 0, -1]
+            if odd.dtype.kind == "i"
             else [np.finfo(dtype).min, np.finfo(dtype).max, np.finfo(dtype).tiny, -1.5],
             dtype=dtype,
         )
@@ -79,6 +80,12 @@ def record(
 ) -> bytes:
     """One record of column_driver.c's input."""
     head = struct.pack(
-        "<BIIIII", type_code(as_native(type_name)), n, n if want is None else want, len(residual), len(latents), len(model)
+        "<BIIIII",
+        type_code(as_native(type_name)),
+        n,
+        n if want is None else want,
+        len(residual),
+        len(latents),
+        len(model),
     )
     return head + residual + latents + model

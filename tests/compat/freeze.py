@@ -28,7 +28,8 @@ def line(name: str, type_name: str, n: int, residual: bytes, latents: bytes, mod
     values, valid = decode_column(residual, latents or None, model or None, type_name, n)
     digest = hashlib.sha256(values.tobytes() + (b"" if valid is None else valid.tobytes())).hexdigest()
     parts = {
-        key: base64.b64encode(part).decode() for key, part in (("residual", residual), ("latents", latents), ("model", model))
+        key: base64.b64encode(part).decode()
+        for key, part in (("residual", residual), ("latents", latents), ("model", model))
     }
     return json.dumps({"name": name, "type": type_name, "n": n, "sha256": digest, **parts})
 

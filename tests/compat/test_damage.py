@@ -8,7 +8,9 @@ from columns import Case, cases, encode
 from ddstore.codec.segment import decode_column
 from ddstore.errors import CorruptSegment
 
-SEEDS = [case for case in cases(60) if case.name.endswith(("walk-absolute", "nulls", "noise-lossless", "ramp-lossless"))]
+SEEDS = [
+    case for case in cases(60) if case.name.endswith(("walk-absolute", "nulls", "noise-lossless", "ramp-lossless"))
+]
 
 
 @pytest.mark.parametrize("case", SEEDS, ids=lambda case: case.name)

@@ -35,7 +35,9 @@ def test_mutated_columns_do_no_harm(build_driver: BuildDriver) -> None:
     assert "corrupt=0 " not in said
 
 
-def test_mutated_models_and_latents_do_no_harm(build_driver: BuildDriver, btae_case: tuple[bytes, bytes, bytes, int]) -> None:
+def test_mutated_models_and_latents_do_no_harm(
+    build_driver: BuildDriver, btae_case: tuple[bytes, bytes, bytes, int]
+) -> None:
     residual, latents, model, n = btae_case
     program = build_driver("column_driver.c", *SANITIZE)
     rng = np.random.default_rng(2)
