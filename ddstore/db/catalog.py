@@ -127,7 +127,7 @@ class ManagedTable:
 
 
 def load_table(conn: Connection, name_or_id: str | int) -> ManagedTable:
-    """Return one managed table by ``schema.name``, by a name on the search path (both as SQL reads names), or by id.
+    """Return one managed table: by its label, by a name as SQL reads names (on the search path or not), or by id.
 
     Raises:
         SchemaMismatch: no managed table answers to it; the remedy names the closest ones.
@@ -137,15 +137,16 @@ def load_table(conn: Connection, name_or_id: str | int) -> ManagedTable:
         for table in _fetch(conn, table_id=name_or_id):
             return table
         raise SchemaMismatch(f"there is no managed table with id {name_or_id}", remedy="See: ddstore stats.")
-    schema, name = parse_name(name_or_id)
     rows = _rows(conn, table_id=None)
-    exact = [row for row in rows if f"{row['schema']}.{row['name']}" == name_or_id]
-    named = [
-        row
-        for row in rows
-        if row["name"] == name and (row["schema"] == schema if schema is not None else row["visible"])
-    ]
-    for row in exact or named:
+    found = [row for row in rows if f"{row['schema']}.{row['name']}" == name_or_id]
+    if len(found) != 1:
+        schema, name = parse_name(name_or_id)
+        found = [
+            row
+            for row in rows
+            if row["name"] == name and (row["schema"] == schema if schema is not None else row["visible"])
+        ]
+    for row in found:
         return _table(row)
     labels = [f"{row['schema']}.{row['name']}" for row in rows]
     raise SchemaMismatch(

@@ -250,15 +250,18 @@ class LocalServer:
         path = str(self.pgdata)
         if len(path.encode()) <= _SOCKET_PATH_MAX and not set(path) & set(",\"'@"):  # a comma would separate hosts
             return self.pgdata
-        # Too long for a socket: a short directory that is provably ours.
+        # Too long for a socket: a short directory that is provably ours, since anybody may write to its parent.
         short = Path(tempfile.gettempdir()) / f"ddstore-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-        short.mkdir(mode=0o700, exist_ok=True)
-        if os.geteuid() == 0:
-            owner = pwd.getpwnam(self.server_user)
-            os.chown(short, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-        found = short.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self.pgdata.stat().st_uid):
-            raise NotPermitted(f"{short} belongs to another user", remedy="Set TMPDIR to a directory of your own.")
+        owner = pwd.getpwnam(self.server_user).pw_uid if os.geteuid() == 0 else os.geteuid()
+        try:
+            short.mkdir(mode=0o700)
+            os.chown(short, owner, -1)
+        except FileExistsError:
+            found = short.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+                raise NotPermitted(
+                    f"{short} is not ours alone", remedy="Remove it, or set TMPDIR to a directory of your own."
+                ) from None
         return short
 
     def _status(self) -> _Status | None:

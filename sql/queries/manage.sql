@@ -5,7 +5,7 @@
 SELECT jsonb_build_object(
     'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
     'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'),
-    'system', n.nspname ~ '^(pg_|information_schema$)' OR n.nspname = 'ddstore' AND c.relname <> 'samples',
+    'system', n.nspname ~ '^(pg_(?!temp)|information_schema$)' OR n.nspname = 'ddstore' AND c.relname <> 'samples',
     'managed', EXISTS (SELECT FROM ddstore.managed_table t WHERE t.relation = c.oid),
     'heap', coalesce((SELECT am.amname = 'heap' FROM pg_catalog.pg_am am WHERE am.oid = c.relam), false),
     'partition', c.relispartition,

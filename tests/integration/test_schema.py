@@ -23,7 +23,8 @@ _CATALOGS = {
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.relnamespace = 'ddstore'::regnamespace AND c.relkind IN ('r', 'v')""",
     "relations": """
-        SELECT relname, relkind, relacl::text, obj_description(oid), CASE WHEN relkind = 'v' THEN pg_get_viewdef(oid) END
+        SELECT relname, relkind, relacl::text, obj_description(oid),
+               CASE WHEN relkind = 'v' THEN pg_get_viewdef(oid) END
         FROM pg_class WHERE relnamespace = 'ddstore'::regnamespace AND relkind <> 't'""",
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated

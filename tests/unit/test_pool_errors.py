@@ -29,7 +29,7 @@ def test_a_url_that_is_none_is_refused_without_quoting_it() -> None:
 
 
 def test_nobody_answers() -> None:
-    with pytest.raises(ConnectionFailed, match="cannot reach 127.0.0.1:1/x") as caught:
+    with pytest.raises(ConnectionFailed, match=r"cannot reach 127\.0\.0\.1:1/x") as caught:
         connect("postgresql://u:secret@127.0.0.1:1/x")
     assert caught.value.remedy
     assert "secret" not in str(caught.value)
