@@ -52,7 +52,8 @@ class Model:
     def windows(self, values: NDArray[Any], plain: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Cut a column into windows, float32 (N, T): gaps repeat the value before, the last window its last value."""
         where = np.where(plain, np.arange(len(values)), 0)
-        filled = values[np.maximum.accumulate(where)].astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which find_latents has to bear
+            filled = values[np.maximum.accumulate(where)].astype(np.float32)
         filled[: int(plain.argmax())] = values[int(plain.argmax())]
         padding = -len(filled) % self.window
         return np.pad(filled, (0, padding), mode="edge").reshape(-1, self.window)
