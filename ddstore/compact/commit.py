@@ -170,7 +170,9 @@ def _insert(
         cursor.executemany(_insert_query(table), [_parameters(s, stored) for s in segments], returning=True)
         for segment in segments:
             row = cursor.fetchone()
-            if row is None or bytes(row[0]) != hashlib.sha256(b"".join(segment.payload)).digest():
+            if row is None:
+                raise CompactionConflict("rows are gone that were read", series=segment.plan.label)
+            if bytes(row[0]) != hashlib.sha256(b"".join(segment.payload)).digest():
                 raise CorruptSegment("the server holds other bytes than were sent", series=segment.plan.label)
             cursor.nextset()
 

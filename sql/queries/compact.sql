@@ -106,8 +106,8 @@ WHERE hot.ctid = ANY (current_setting('ddstore_compact.rows')::tid[])
 RETURNING 0::int4, hot.ctid, hot.xmin, {columns};
 
 -- name: compact_gather
--- Columns that the core does not code, gathered from the very rows that are deleted.
-SELECT {arrays} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[])
+-- Columns that the core does not code, gathered from the very rows that are deleted; nothing when one is gone.
+SELECT {arrays} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]) HAVING count(*) = %(n)s;
 
 -- name: compact_insert
 -- One segment, and a hash of its bytes as the server holds them.
