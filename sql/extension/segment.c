@@ -276,6 +276,9 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 
 	if (segment->decoded >= want)
 		return;
+	/* Asked for more of the same segment, a rescan is walking through it: decode the rest at once. */
+	if (segment->decoded > 0)
+		want = segment->n;
 	old = MemoryContextSwitchTo(segment->detoast);
 	clock_start(segment, &start);
 	for (int i = 0; i < segment->ncolumns; i++) {

@@ -1,0 +1,119 @@
+"""EXPLAIN says which segments were pruned and how many decoded, and only what is needed is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from psycopg.sql import SQL
+
+T0 = "timestamptz '2000-01-01 00:00 UTC'"
+
+# clause -> segments left of 18: 6 of 1,000 s for each of the devices a, b and NULL
+PRUNED = {
+    "true": 18,
+    "device = 'a'": 6,
+    "device IS NULL": 6,
+    "device IS NOT NULL": 12,
+    "device IN ('a', 'b', 'nobody')": 12,
+    "device = 'nobody'": 0,
+    "device > 'a'": 6,
+    f"time < {T0}": 0,
+    f"time <= {T0}": 3,
+    f"time < {T0} + interval '1000 s'": 3,
+    f"time <= {T0} + interval '1000 s'": 6,
+    f"time > {T0} + interval '5990 s'": 0,
+    f"time >= {T0} + interval '5990 s'": 3,
+    f"{T0} + interval '5990 s' <= time": 3,
+    f"time = {T0} + interval '1995 s'": 0,
+    f"time = {T0} + interval '1990 s'": 3,
+    f"time BETWEEN {T0} + interval '1500 s' AND {T0} + interval '2500 s'": 6,
+    f"time > {T0} + interval '1500 s' AND time < {T0} + interval '2500 s' AND device = 'b'": 2,
+    f"time > {T0} + interval '2500 s' AND time < {T0} + interval '1500 s'": 0,
+    "time > now() - interval '1 hour'": 0,
+    "time > date '2000-01-02'": 0,
+    "time < timestamp '2000-01-01 00:10:00'": 3,
+    f"time > (SELECT {T0} + interval '5500 s')": 3,
+    "device = NULL": 0,
+    "time > NULL": 0,
+    "device = 'a' AND device >= 'b'": 0,
+}
+
+
+@pytest.mark.parametrize("clause", PRUNED)
+def test_segments_are_pruned(sensors: Any, clause: str) -> None:
+    sensors.conn.execute("SET timezone = 'UTC'")
+    query = f"SELECT temp FROM plant.sensors_cold WHERE {clause}"
+    if "NULL" in clause and "IS" not in clause:  # the planner itself sees that nothing can match
+        assert sensors.conn.execute(query).fetchall() == []
+        return
+    plan = sensors.explain(query)
+    left = PRUNED[clause]
+    assert (plan["Segments Decoded"], plan["Segments Pruned"]) == (left, plan["Segments Total"] - left)
+    assert plan["Segments Table"] == f"ddstore.segment_{sensors.table.id}"
+    assert ("Segment Cond" in plan) == (clause != "true")
+
+
+def test_pruning_without_any_index(sensors: Any) -> None:
+    sensors.conn.execute(SQL("DROP INDEX ddstore.{}").format(SQL(f"segment_{sensors.table.id}_series")))
+    for clause in (c for c in PRUNED if "IN (" not in c and "NULL" not in c):
+        test_segments_are_pruned(sensors, clause)
+        assert sensors.differences(clause) == []
+    assert sensors.differences("device IN ('a', 'b', 'nobody')") == []
+
+
+def test_decoding_stops_after_the_last_row_wanted(sensors: Any) -> None:
+    plan = sensors.explain(
+        f"SELECT temp FROM plant.sensors WHERE device = 'a' AND time >= {T0} + interval '1100 s'"
+        f" AND time < {T0} + interval '1300 s'"
+    )
+    assert plan["Actual Rows"] == 20
+    assert (plan["Segments Decoded"], plan["Rows Decoded"]) == (1, 30)
+    assert "Rows Removed by Filter" not in plan or plan["Rows Removed by Filter"] == 0
+
+
+def test_a_limit_decodes_one_segment(sensors: Any) -> None:
+    plan = sensors.explain("SELECT temp FROM plant.sensors_cold WHERE device = 'a' LIMIT 5")
+    assert (plan["Actual Rows"], plan["Segments Decoded"]) == (5, 1)
+
+
+def test_nothing_is_decoded_to_count_or_list_keys(sensors: Any) -> None:
+    for columns in ("count(*)", "count(device)"):
+        plan = sensors.explain(f"SELECT {columns} FROM plant.sensors_cold WHERE device = 'a'")
+        assert (plan["Actual Rows"], plan["Segments Decoded"], plan["Rows Decoded"]) == (600, 0, 0)
+
+
+def test_a_segment_asked_for_again_is_not_decoded_again(sensors: Any) -> None:
+    plan = sensors.explain(
+        f"SELECT * FROM generate_series(1, 50) g, LATERAL (SELECT * FROM plant.sensors_cold WHERE device = 'a'"
+        f" AND time = {T0} + (g % 50 + 20) * interval '10 s' OFFSET 0) x"
+    )
+    assert plan["Actual Loops"] == 50
+    assert plan["Segments Total"] == 50 * 18
+    assert (plan["Segments Pruned"], plan["Segments Decoded"]) == (50 * 17, 1)
+    assert plan["Rows Decoded"] == 22 + 100  # first as far as needed, then whole
+
+
+def test_explain_without_analyze_and_text_format(sensors: Any) -> None:
+    plan = sensors.explain("SELECT * FROM plant.sensors WHERE device = 'a'", "COSTS OFF")
+    assert plan["Segment Cond"] == "(device = 'a'::text)"
+    assert "Segments Decoded" not in plan
+    lines = sensors.conn.execute("EXPLAIN (ANALYZE) SELECT * FROM plant.sensors WHERE time < now()").fetchall()
+    text = "\n".join(line for (line,) in lines)
+    assert 'Segment Cond: ("time" < now())' in text
+    assert "Segments Pruned: 0" in text
+    assert "Segments Decoded: 18" in text
+    assert "Decode Time: " in text
+
+
+def test_a_hundred_series_of_one_segment(cold_table: Callable[..., Any]) -> None:
+    made = cold_table({"site": "int4", "device": "text"}, {"v": "float4"}, "int8")
+    for series in range(100):
+        made.cold([series // 10, f"d{series % 10}"], np.arange(20, dtype=np.int64), {"v": [float(series)] * 20})
+    plan = made.explain("SELECT * FROM plant.sensors WHERE site = 4 AND device IN ('d1', 'd9', 'x') AND time >= 3")
+    assert (plan["Actual Rows"], plan["Segments Decoded"], plan["Segments Pruned"]) == (34, 2, 98)
+    plan = made.explain("SELECT * FROM plant.sensors WHERE device = 'd1'")
+    assert (plan["Actual Rows"], plan["Segments Decoded"]) == (200, 10)
+    assert made.differences("site IN (1, 2) AND device > 'd5' AND time < 7") == []
