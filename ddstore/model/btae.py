@@ -136,10 +136,11 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x * (1 << Q_STREAM)
-        centred = x - torch.floor((x.sum(-1, keepdim=True) + DIM // 2) / DIM)
-        deviation16 = torch.floor(torch.sqrt(8 * (centred * centred).sum(-1, keepdim=True))).clamp_(min=16)
-        y = torch.floor((centred * torch.floor((1 << 30) / deviation16) + 8192) / 16384) / (1 << Q_ACT)
+        x = x * 2.0**Q_STREAM
+        centred = x.sub_(torch.floor((x.sum(-1, keepdim=True) + DIM // 2) / DIM))
+        deviation16 = torch.floor(torch.sqrt(8 * centred.square().sum(-1, keepdim=True))).clamp_(min=16)
+        reciprocal = torch.floor((1 << 30) / deviation16)
+        y = centred.mul_(reciprocal).add_(8192.0).mul_(2.0**-14).floor_().mul_(2.0**-Q_ACT)
         ctx.save_for_backward(y, deviation16 / (16 << Q_STREAM))
         return y
 
@@ -156,14 +157,13 @@ class _Softmax2(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        z = (x.amax(-1, keepdim=True) - x) * (1 << Q_SCORE)
-        whole = torch.floor(z / 1024)
-        f = z - 1024 * whole
-        p = 16384 - torch.floor(f * (11003 - torch.floor(2811 * f / 1024)) / 1024)
-        halvings = torch.tensor([2.0**-i for i in range(16)], dtype=x.dtype, device=x.device)
-        e = torch.floor(p * halvings[whole.clamp_(max=15).long()])
+        z = (x.amax(-1, keepdim=True) - x).mul_(2.0**Q_SCORE)
+        whole = (z * 2.0**-10).floor_()
+        f = z.sub_(whole, alpha=1024)
+        p = (f * (2811 / 1024)).floor_().neg_().add_(11003.0).mul_(f).mul_(2.0**-10).floor_().neg_().add_(16384.0)
+        e = p.mul_(whole.clamp_(max=15).neg_().exp2_()).floor_()  # exp2 is exact for integers
         reciprocal = torch.floor((1 << 30) / e.sum(-1, keepdim=True))
-        y = torch.floor(e * reciprocal / 65536) / 16384
+        y = e.mul_(reciprocal).mul_(2.0**-16).floor_().mul_(2.0**-14)
         ctx.save_for_backward(y)
         return y
 
@@ -215,8 +215,7 @@ def row_scales(w: Tensor) -> Tensor:
     """Per row of ``w`` (R, K) the largest 2**s, s in 1..15, with max|w| * 2**s <= 127 (or 2: weights stay below 63)."""
     largest = w.detach().abs().amax(1) if w.shape[1] else w.new_zeros(w.shape[0])
     exponent = torch.frexp(127 / largest.clamp(min=1e-9))[1] - 1  # floor(log2), exactly
-    powers = torch.tensor([2.0**s for s in range(MAX_SHIFT + 1)], dtype=w.dtype, device=w.device)
-    return powers[exponent.clamp(1, MAX_SHIFT)]
+    return exponent.clamp(1, MAX_SHIFT).to(w.dtype).exp2_()
 
 
 # ---- the model ----
@@ -307,7 +306,7 @@ class BTAE(nn.Module):
     def __init__(self, config: BTAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.noise = 1.0  # of the bits in training: 1 samples them, 0 takes p > 0.5 as encoding does
+        self.noise = 1.0  # in training: 1 samples the bits, 0 takes p > 0.5 as encoding does, training goes from 1 to 0
         self.encoder = Encoder(config) if config.latents else None
         self.decoder = Decoder(config)
 

@@ -30,10 +30,10 @@ from ddstore.model.quantize import load_decoder, load_encoder, pack_decoder, pac
 __all__ = ["Progress", "TrainedBTAE", "draw_sample", "encode_latents", "pick_device", "train_btae"]
 
 BATCH = 64
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 6e-3
 WARMUP_STEPS = 50
-L1_SHARE = 0.3  # of a QEL run: QEL is flat where residuals are many bins wide, so L1 first brings them near
-NOISE_SHARE = 1e9
+L1_SHARE = 0.4  # of a QEL run: QEL is flat where residuals are many bins wide, so L1 first brings them near
+NOISE_SHARE = 0.4  # of a run: by then latents are no longer sampled but thresholded, as encoding has them
 PATIENCE = 0.35  # of the run without a better held-out loss
 HELD_OUT = 0.1
 EVALUATION_WINDOWS = 4096  # at once
@@ -146,6 +146,7 @@ def train_btae(
         "sample": len(indices),
         "sample_sha256": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest(),
         "held_out": held_out,
+        "held_out_fraction": HELD_OUT,
         "loss": loss,
         "eps": eps,
         "mean": mean,
@@ -234,7 +235,7 @@ class _Run:
             self._evaluate(fraction)
             if self.progress is not None:
                 self.progress(Progress(len(self.held_out_losses), fraction, self.held_out_losses[-1]))
-            if fraction - max(self.best_fraction, L1_SHARE) > PATIENCE:
+            if fraction - max(self.best_fraction, NOISE_SHARE) > PATIENCE:
                 break
         self.model.load_state_dict(self.best_weights)
 
@@ -313,7 +314,7 @@ def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             yield
         finally:
