@@ -160,7 +160,9 @@ def _from_objects(objects: NDArray[Any], name: str, valid: NDArray[np.bool_] | N
         dense = _numbers(rest, name, null)
     else:
         what = " and ".join(sorted(kind.__name__ for kind in kinds))
-        raise InvalidSeries(f"values of type {what} are no column", column=name, remedy="Give numbers, times, bools or text.")
+        raise InvalidSeries(
+            f"values of type {what} are no column", column=name, remedy="Give numbers, times, bools or text."
+        )
     if valid is None:
         return Column(dense, None)
     data = np.zeros(len(objects), dtype=dense.dtype)

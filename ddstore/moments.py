@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +12,16 @@ from numpy.typing import NDArray
 from ddstore.arrays import Column, first
 from ddstore.errors import InvalidSeries
 
-__all__ = ["PG_EPOCH_DAYS", "PG_EPOCH_US", "PG_MIN_US", "epoch_ticks", "moments_of", "pg_days", "pg_micros"]
+__all__ = [
+    "PG_EPOCH_DAYS",
+    "PG_EPOCH_US",
+    "PG_MIN_US",
+    "epoch_ticks",
+    "moments_of",
+    "pg_days",
+    "pg_micros",
+    "tick_bound",
+]
 
 Unit = Literal["D", "us", "ns"]
 
@@ -145,3 +156,51 @@ def moments_of(stored: NDArray[np.int64], *, name: str) -> NDArray[Any]:
             remedy="Give start and end, or read it with SQL.",
         )
     return (stored + PG_EPOCH_US).view("datetime64[us]")
+
+
+def tick_bound(value: Any, *, time_type: str, name: str) -> int | None:
+    """Return one end of a time range as the ticks that a column of ``time_type`` stores, rounded up.
+
+    Rounding up is exact for both ends: no stored time lies between the two. Accepts datetime64, datetime, date, ISO
+    text, pandas Timestamps, and integers: epoch nanoseconds, or the stored number itself for a bigint column.
+
+    Raises:
+        InvalidSeries: ``value`` is not a time.
+    """
+    if value is None:
+        return None
+    if time_type == "int8":
+        return value if isinstance(value, int) else _ceil(_seconds(value, name) * 10**9)
+    return _ceil(_seconds(value, name) * 10**6) - PG_EPOCH_US
+
+
+def _ceil(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
+
+
+def _seconds(value: Any, name: str) -> Fraction:
+    """Seconds since 1970-01-01 UTC, exactly; a time without zone is UTC."""
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+        value = value.item()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Fraction(value, 10**9)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        unit, count = np.datetime_data(value.dtype)
+        if unit in "YM":
+            value, unit, count = value.astype("datetime64[D]"), "D", 1
+        if unit in _SECONDS:
+            up, down = _SECONDS[unit]
+            return Fraction(int(value.astype(np.int64)) * count * up, down)
+    if isinstance(value, date) and value == value:  # pandas' NaT is a datetime, and not equal to itself
+        moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+        since = moment - datetime(1970, 1, 1)
+        micros = (since.days * _DAY + since.seconds) * 10**6 + since.microseconds
+        return Fraction(micros * 1000 + getattr(moment, "nanosecond", 0), 10**9)
+    raise InvalidSeries(f"{name} is not a time", remedy="Give a datetime, datetime64, ISO text or epoch nanoseconds.")

@@ -64,7 +64,9 @@ class Series:
             if not len(moments):
                 raise InvalidSeries("the series is empty", remedy="Give at least one row.")
             if moments.valid is not None:
-                raise InvalidSeries("a time is missing", column="time", row=first(~moments.valid), remedy="Drop the row.")
+                raise InvalidSeries(
+                    "a time is missing", column="time", row=first(~moments.valid), remedy="Drop the row."
+                )
             ticks = pg_micros(moments, name="time") + PG_EPOCH_US
             self.values = exact_float64(numbers, name="values")
         except InvalidSeries as error:
@@ -76,16 +78,28 @@ class Series:
         self.time: NDArray[Any] = ticks.view("datetime64[us]")
         self.valid = numbers.valid
 
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        time: NDArray[Any],
+        values: NDArray[np.float64],
+        valid: NDArray[np.bool_] | None,
+        max_error: Bound | None,
+    ) -> Series:
+        """Make a series of arrays in this class's own form, unchecked: what a read returns, which may be empty."""
+        series = cls.__new__(cls)
+        series.name, series.time, series.values, series.valid, series.max_error = name, time, values, valid, max_error
+        return series
+
     def __len__(self) -> int:
         return len(self.values)
 
     def __repr__(self) -> str:
+        if not len(self):
+            return f"Series({self.name!r}, 0 rows)"
         bound = "" if self.max_error is None else f", max_error={self.max_error}"
         return f"Series({self.name!r}, {len(self)} rows, {self.time.min()}Z to {self.time.max()}Z{bound})"
-
-    def _frame(self) -> Frame:
-        valid = {} if self.valid is None else {self.name: self.valid}
-        return Frame(self.time, {}, {self.name: self.values}, valid, time_name="time", time_zone="UTC")
 
     def to_pandas(self) -> Any:
         """Return a ``pandas.Series`` named like this one, indexed by UTC timestamps; NULL as NaN.
@@ -152,7 +166,10 @@ class Frame:
         return self.time if name == self.time_name else self.keys[name] if name in self.keys else self.columns[name]
 
     def to_pandas(self) -> Any:
-        """Return a ``pandas.DataFrame``: time, keys, values. Integers and bools with NULLs get nullable dtypes.
+        """Return a ``pandas.DataFrame``: time, keys, values.
+
+        NULL becomes NaN in a float column (as everywhere in pandas) and NaT in a date; integers and bools with NULLs
+        get nullable dtypes.
 
         Raises:
             NotInstalled: pandas is missing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from psycopg import sql as pgsql
 from ddstore import _native
 from ddstore.arrays import Column, first
 from ddstore.errors import InvalidSeries, SchemaMismatch
-from ddstore.moments import epoch_ticks, moments_of, pg_days, pg_micros
+from ddstore.moments import PG_EPOCH_DAYS, epoch_ticks, moments_of, pg_days, pg_micros
 
-__all__ = ["TEXT_TYPES", "WIDTHS", "CopyField", "copy_in", "copy_out", "make_field", "select_cast"]
+__all__ = ["TEXT_TYPES", "WIDTHS", "CopyField", "copy_in", "copy_out", "make_field", "select_cast", "values_of"]
 
 Cursor = psycopg.Cursor[Any]
 
@@ -83,18 +84,31 @@ def copy_out(cur: Cursor, query: pgsql.Composable, types: Sequence[str]) -> list
     statement = pgsql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
     with cur.copy(statement) as copy:
         stream = b"".join(copy)
-    arrays, valids = _native.copy_decode(stream, [WIDTHS.get(type_, -1) for type_ in types])
+    blocks, masks = _native.copy_decode(stream, [WIDTHS.get(type_, -1) for type_ in types])
     columns = []
-    for array, valid, type_ in zip(arrays, valids, types, strict=True):
-        mask = None if valid.all() else valid
-        if isinstance(array, tuple):
-            columns.append(Column(array[0], mask, array[1]))
+    for block, mask, type_ in zip(blocks, masks, types, strict=True):
+        valid = None if mask is None else np.frombuffer(mask, dtype=np.bool_)
+        if isinstance(block, tuple):
+            texts, offsets = block
+            columns.append(Column(np.frombuffer(texts, np.uint8), valid, np.frombuffer(offsets, np.int64)))
         else:
-            columns.append(Column(array.view(_DTYPES.get(type_, array.dtype)), mask))
+            data = np.frombuffer(block, dtype=_DTYPES[type_])
+            columns.append(Column(data.reshape(-1, WIDTHS["tid"]) if type_ == "tid" else data, valid))
     return columns
 
 
-_DTYPES: Mapping[str, Any] = {"bool": np.dtype(np.bool_), "float4": np.dtype("f4"), "float8": np.dtype("f8")}
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "bool": np.dtype(np.bool_),
+    "int2": np.dtype(np.int16),
+    "int4": np.dtype(np.int32),
+    "int8": np.dtype(np.int64),
+    "float4": np.dtype(np.float32),
+    "float8": np.dtype(np.float64),
+    "timestamptz": np.dtype(np.int64),
+    "timestamp": np.dtype(np.int64),
+    "date": np.dtype(np.int32),
+    "tid": np.dtype(np.uint8),
+}
 
 
 def select_cast(expression: pgsql.Composable, type_: str) -> tuple[pgsql.Composable, str]:
@@ -211,12 +225,16 @@ def _uuids(column: Column, name: str) -> NDArray[np.uint8]:
     return packed
 
 
-def text_objects(column: Column) -> NDArray[Any]:
+def _text_objects(column: Column) -> NDArray[Any]:
     """Return a text column as an object array of str; None where NULL."""
     assert column.offsets is not None
     blob, at = column.data.tobytes(), column.offsets.tolist()
     objects = np.empty(len(column), dtype=object)
-    objects[:] = [blob[a:b].decode() for a, b in zip(at, at[1:], strict=False)]
+    if blob.isascii():  # then characters are bytes
+        text = blob.decode()
+        objects[:] = [text[a:b] for a, b in pairwise(at)]
+    else:
+        objects[:] = [blob[a:b].decode() for a, b in pairwise(at)]
     if column.valid is not None:
         objects[~column.valid] = None
     return objects
@@ -229,9 +247,9 @@ def values_of(column: Column, type_: str, *, name: str) -> NDArray[Any]:
         InvalidSeries: a time that datetime64 cannot hold.
     """
     if column.offsets is not None:
-        return text_objects(column)
+        return _text_objects(column)
     if type_ in ("timestamptz", "timestamp"):
         return moments_of(column.data, name=name)
     if type_ == "date":
-        return (column.data.astype(np.int64) + np.int64(10_957)).view("datetime64[D]")
+        return (column.data.astype(np.int64) + np.int64(PG_EPOCH_DAYS)).view("datetime64[D]")
     return column.data

@@ -393,64 +393,24 @@ static bool allocate(sink *column, size_t rows)
 	return true;
 }
 
-/* numpy.frombuffer(block, dtype); an ndarray without linking against NumPy. */
-static PyObject *as_array(PyObject *numpy, PyObject *block, const char *dtype)
+/* (data, valid): per column a bytearray, or (bytearray, int64 offsets) for a variable one; None: no NULLs. */
+static PyObject *build_blocks(const sink *columns, Py_ssize_t n)
 {
-	return PyObject_CallMethod(numpy, "frombuffer", "Os", block, dtype);
-}
-
-static PyObject *column_array(PyObject *numpy, const sink *column)
-{
-	switch (column->width) {
-	case -1: {
-		PyObject *text = as_array(numpy, column->held[0], "uint8");
-		PyObject *offsets = text ? as_array(numpy, column->held[2], "int64") : NULL;
-		if (!offsets) {
-			Py_XDECREF(text);
-			return NULL;
-		}
-		return Py_BuildValue("(NN)", text, offsets);
-	}
-	case 1:
-		return as_array(numpy, column->held[0], "uint8");
-	case 2:
-		return as_array(numpy, column->held[0], "int16");
-	case 4:
-		return as_array(numpy, column->held[0], "int32");
-	case 8:
-		return as_array(numpy, column->held[0], "int64");
-	default: {
-		PyObject *shaped, *flat = as_array(numpy, column->held[0], "uint8");
-		if (!flat)
-			return NULL;
-		shaped = PyObject_CallMethod(flat, "reshape", "nn", PyByteArray_GET_SIZE(column->held[1]), column->width);
-		Py_DECREF(flat);
-		return shaped;
-	}
-	}
-}
-
-static PyObject *build_arrays(const sink *columns, Py_ssize_t n)
-{
-	PyObject *numpy = PyImport_ImportModule("numpy");
 	PyObject *data = PyList_New(n), *valid = PyList_New(n);
 
-	if (!numpy || !data || !valid)
+	if (!data || !valid)
 		goto fail;
 	for (Py_ssize_t i = 0; i < n; i++) {
-		PyObject *array = column_array(numpy, &columns[i]);
-		if (!array)
+		const sink *column = &columns[i];
+		PyObject *block = column->offsets ? PyTuple_Pack(2, column->held[0], column->held[2])
+						  : Py_NewRef(column->held[0]);
+		if (!block)
 			goto fail;
-		PyList_SET_ITEM(data, i, array);
-		array = as_array(numpy, columns[i].held[1], "bool");
-		if (!array)
-			goto fail;
-		PyList_SET_ITEM(valid, i, array);
+		PyList_SET_ITEM(data, i, block);
+		PyList_SET_ITEM(valid, i, Py_NewRef(column->nulls ? column->held[1] : Py_None));
 	}
-	Py_DECREF(numpy);
 	return Py_BuildValue("(NN)", data, valid);
 fail:
-	Py_XDECREF(numpy);
 	Py_XDECREF(data);
 	Py_XDECREF(valid);
 	return NULL;
@@ -516,7 +476,7 @@ PyObject *ddpy_copy_decode(PyObject *self, PyObject *args)
 	Py_BEGIN_ALLOW_THREADS
 	fill(p, columns, (size_t)n, rows);
 	Py_END_ALLOW_THREADS
-	result = build_arrays(columns, n);
+	result = build_blocks(columns, n);
 done:
 	for (Py_ssize_t i = 0; i < n; i++)
 		for (int k = 0; k < 3; k++)

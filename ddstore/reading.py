@@ -1,0 +1,348 @@
+"""Reading a managed table: hot rows by COPY, cold rows decoded here, both of one snapshot. Needs no extension."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import errors as pg_errors
+from psycopg import sql as pgsql
+
+from ddstore.arrays import Column
+from ddstore.codec.segment import decode_column
+from ddstore.codec.times import decode_times
+from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.copy import copy_out, select_cast, values_of
+from ddstore.db.pool import Connection
+from ddstore.db.queries import sql
+from ddstore.errors import CorruptSegment, SchemaMismatch
+from ddstore.moments import PG_EPOCH_US, PG_MIN_US, moments_of, tick_bound
+from ddstore.series import Frame
+
+__all__ = ["DecodedSegment", "Selection", "begin_snapshot", "decode_segments", "read_table", "select_rows"]
+
+_SEGMENTS_AT_ONCE = 32
+_PG_MAX = 9_223_371_331_200_000_000  # the first microsecond since 2000 that is no timestamp any more
+
+Pair = tuple[NDArray[Any], NDArray[np.bool_] | None]
+_Managed = Sequence[ManagedColumn]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of a table: some key values (by column name; None is NULL), and stored ticks start <= t < end."""
+
+    key: Mapping[str, Any]
+    start: int | None
+    end: int | None
+
+    def rows(self, table: ManagedTable) -> pgsql.Composable:
+        """The condition on the heap ``t``."""
+        time = pgsql.Identifier("t", table.time.name)
+        parts = [_equals(pgsql.Identifier("t", name), value) for name, value in self.key.items()]
+        if self.start is not None:
+            parts.append(pgsql.SQL("{} >= {}").format(time, _tick_literal(table.time, self.start)))
+        if self.end is not None:
+            parts.append(pgsql.SQL("{} < {}").format(time, _tick_literal(table.time, self.end)))
+        return pgsql.SQL(" AND ").join(parts) if parts else pgsql.SQL("true")
+
+    def segments(self, table: ManagedTable) -> pgsql.Composable:
+        """The condition on the companion ``t``: segments that may hold such rows."""
+        names = {column.name: column.segment_column for column in table.keys}
+        parts = [_equals(pgsql.Identifier("t", names[name]), value) for name, value in self.key.items()]
+        if self.start is not None:
+            parts.append(pgsql.SQL("t.t_max >= {}").format(_tick_literal(table.time, self.start)))
+        if self.end is not None:
+            parts.append(pgsql.SQL("t.t_min < {}").format(_tick_literal(table.time, self.end)))
+        return pgsql.SQL(" AND ").join(parts) if parts else pgsql.SQL("true")
+
+
+def _equals(column: pgsql.Composable, value: Any) -> pgsql.Composable:
+    if value is None:
+        return pgsql.SQL("{} IS NULL").format(column)
+    # As text: PostgreSQL reads an untyped literal in the column's own type.
+    return pgsql.SQL("{} = {}").format(column, pgsql.Literal(str(value)))
+
+
+def _tick_literal(column: ManagedColumn, tick: int) -> pgsql.Composable:
+    if column.type == "int8":
+        return pgsql.Literal(tick)
+    if not PG_MIN_US - PG_EPOCH_US <= tick < _PG_MAX:
+        return pgsql.Literal("infinity" if tick > 0 else "-infinity")
+    kind = pgsql.SQL("timestamptz" if column.type == "timestamptz" else "timestamp")
+    return pgsql.SQL("({} '2000-01-01 00:00:00+00' + {}::interval)").format(kind, pgsql.Literal(f"{tick} microseconds"))
+
+
+def select_rows(table: ManagedTable, key: Any, start: Any, end: Any) -> Selection:
+    """Turn what the user asked for into a :class:`Selection`.
+
+    ``key`` is a mapping of some key columns to values, or the values of all key columns in order (a single one bare).
+
+    Raises:
+        SchemaMismatch: ``key`` names no key column, or has too many or too few values.
+        InvalidSeries: ``start`` or ``end`` is not a time.
+    """
+    names = [column.name for column in table.keys]
+    if key is None:
+        key = {}
+    elif not isinstance(key, Mapping):
+        given = list(key) if isinstance(key, (tuple, list)) else [key]
+        if len(given) != len(names):
+            raise SchemaMismatch(
+                f"{len(given)} key values for {len(names)} key columns", series=table.label, remedy=_keys_are(names)
+            )
+        key = dict(zip(names, given, strict=True))
+    for name in key:
+        if name not in names:
+            raise SchemaMismatch(f"{name!r} is not a key column", series=table.label, remedy=_keys_are(names))
+    time_type = table.time.type
+    return Selection(
+        key, tick_bound(start, time_type=time_type, name="start"), tick_bound(end, time_type=time_type, name="end")
+    )
+
+
+def _keys_are(names: Sequence[str]) -> str:
+    return f"Its key columns are {', '.join(names)}." if names else "It has no key columns."
+
+
+def begin_snapshot(conn: Connection) -> None:
+    """Make the transaction that ``conn`` is about to begin read-only and of one snapshot."""
+    conn.execute(sql("read_snapshot"))
+    conn.execute(sql("read_plain_scan"))
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedSegment:
+    """The coded columns of one segment: ticks as stored, and (values, valid) by column id."""
+
+    id: int
+    time: NDArray[np.int64]
+    values: Mapping[int, Pair]
+
+
+def decode_segments(
+    conn: Connection, table: ManagedTable, columns: Iterable[ManagedColumn], condition: pgsql.Composable
+) -> Iterator[DecodedSegment]:
+    """Decode time and the given native ``columns`` of the segments that meet ``condition``, in order of t_min, id.
+
+    Segments stream from the server a few at a time and are decoded side by side; the core releases the GIL.
+
+    Raises:
+        CorruptSegment: names the segment, its table and the column.
+    """
+    coded = [column for column in columns if column.native]
+    parts = [pgsql.Identifier("t", name) for name in ("id", "n", "time")]
+    for column in coded:
+        parts += [pgsql.Identifier("t", f"c{column.id}_{part}") for part in ("latents", "residual", "model")]
+    query = pgsql.SQL(sql("read_payload")).format(
+        columns=pgsql.SQL(", ").join(parts), segments=table.segments_identifier, condition=condition
+    )
+    models: dict[int, bytes] = {}
+
+    def decode(row: tuple[Any, ...]) -> DecodedSegment:
+        id_, n, time, *rest = row
+        values: dict[int, Pair] = {}
+        name = table.time.name
+        try:
+            ticks = decode_times(time, n)
+            for position, column in enumerate(coded):
+                name = column.name
+                latents, residual, model = rest[3 * position : 3 * position + 3]
+                values[column.id] = decode_column(
+                    residual, latents, None if model is None else models[model], column.type, n
+                )
+        except (CorruptSegment, ValueError) as error:
+            what = error.what if isinstance(error, CorruptSegment) else str(error)
+            raise CorruptSegment(
+                f"segment {id_} of {table.segments} is damaged: {what}",
+                series=table.label,
+                column=name,
+                remedy="Other segments stay readable; ddstore verify lists every damaged one.",
+            ) from None
+        return DecodedSegment(id_, ticks, values)
+
+    with (
+        conn.cursor(name="ddstore_segments", binary=True) as cursor,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
+    ):
+        cursor.execute(query)
+        while rows := cursor.fetchmany(_SEGMENTS_AT_ONCE):
+            wanted = {m for row in rows for m in row[5::3] if m is not None} - models.keys()
+            if wanted:
+                models.update(conn.execute(sql("read_models"), {"ids": list(wanted)}, binary=True).fetchall())
+            yield from pool.map(decode, rows)
+
+
+def read_table(
+    conn: Connection,
+    table: ManagedTable,
+    selection: Selection,
+    columns: Sequence[str] | None = None,
+    *,
+    keys: bool = True,
+) -> Frame:
+    """Return the selected rows of ``table``, hot and cold, in order of time; equal times in the order they came.
+
+    Without ``keys`` the frame has no key columns: worth it where the key is known, for texts take their time.
+
+    ``conn`` must be in a transaction opened by :func:`begin_snapshot`.
+
+    Raises:
+        SchemaMismatch: a column is not one of the table's, or a key value does not fit its column's type.
+        CorruptSegment: stored bytes are damaged.
+        InvalidSeries: a time that datetime64 cannot hold.
+    """
+    if isinstance(columns, str):
+        columns = [columns]
+    values = table.values if columns is None else tuple(table.value(name) for name in dict.fromkeys(columns))
+    try:
+        key = table.keys if keys else ()
+        hot = _read_hot(conn, table, selection, key, values)
+        cold = _read_cold(conn, table, selection, key, values)
+    except pg_errors.DataError as error:
+        raise SchemaMismatch(
+            f"a key value does not fit its column: {error.diag.message_primary}",
+            series=table.label,
+            remedy="Give it in the key column's type.",
+        ) from error
+    ticks = np.concatenate([cold.time, hot.time])
+    order = None if (ticks[1:] >= ticks[:-1]).all() else np.argsort(ticks, kind="stable")
+    if order is not None:
+        ticks = ticks[order]
+    merged: dict[str, NDArray[Any]] = {}
+    valid: dict[str, NDArray[np.bool_]] = {}
+    for column in (*key, *values):
+        data, mask = _join([cold.columns[column.name], hot.columns[column.name]], order)
+        merged[column.name] = data
+        if mask is not None:
+            valid[column.name] = mask
+    return Frame(
+        ticks if table.time.type == "int8" else moments_of(ticks, name=table.time.name),
+        {column.name: merged[column.name] for column in key},
+        {column.name: merged[column.name] for column in values},
+        valid,
+        time_name=table.time.name,
+        time_zone="UTC" if table.time.type == "timestamptz" else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    time: NDArray[np.int64]
+    columns: Mapping[str, Pair]
+
+
+def _join(parts: Sequence[Pair], order: NDArray[np.intp] | None) -> Pair:
+    data = np.concatenate([values for values, _ in parts])
+    mask: NDArray[np.bool_] | None = None
+    if any(valid is not None for _, valid in parts):
+        mask = np.concatenate(
+            [np.ones(len(values), dtype=np.bool_) if valid is None else valid for values, valid in parts]
+        )
+        mask = None if mask.all() else mask
+    if order is None:
+        return data, mask
+    return data[order], None if mask is None else mask[order]
+
+
+def _pair(column: Column, type_: str, name: str) -> Pair:
+    return values_of(column, type_, name=name), column.valid
+
+
+def _read_hot(conn: Connection, table: ManagedTable, selection: Selection, keys: _Managed, values: _Managed) -> _Rows:
+    wanted = [table.time, *keys, *values]
+    casts = [select_cast(pgsql.Identifier("t", column.name), column.type) for column in wanted]
+    query = pgsql.SQL(sql("read_hot")).format(
+        columns=pgsql.SQL(", ").join(expression for expression, _ in casts),
+        table=table.identifier,
+        condition=selection.rows(table),
+    )
+    with conn.cursor() as cursor:
+        time, *columns = copy_out(cursor, query, [type_ for _, type_ in casts])
+    if time.valid is not None:
+        raise SchemaMismatch(
+            "a row has no time",
+            series=table.label,
+            column=table.time.name,
+            remedy="Set the missing times, and the column NOT NULL.",
+        )
+    return _Rows(
+        time.data,
+        {c.name: _pair(column, c.type, c.name) for c, column in zip(wanted[1:], columns, strict=True)},
+    )
+
+
+def _read_cold(conn: Connection, table: ManagedTable, selection: Selection, keys: _Managed, values: _Managed) -> _Rows:
+    condition = selection.segments(table)
+    arrays = [column for column in values if not column.native]
+    casts = [select_cast(pgsql.Identifier("t", column.segment_column), column.type) for column in keys]
+    lengths = [pgsql.SQL("cardinality({})").format(pgsql.Identifier("t", f"c{column.id}_array")) for column in arrays]
+    query = pgsql.SQL(sql("read_segments")).format(
+        columns=pgsql.SQL(", ").join(
+            [pgsql.Identifier("t", "id"), pgsql.Identifier("t", "n"), *(e for e, _ in casts), *lengths]
+        ),
+        segments=table.segments_identifier,
+        condition=condition,
+    )
+    with conn.cursor() as cursor:
+        ids, counts, *rest = copy_out(
+            cursor, query, ["int8", "int4", *(type_ for _, type_ in casts), *["int4"] * len(arrays)]
+        )
+    n = counts.data
+    for column, length in zip(arrays, rest[len(casts) :], strict=True):
+        if (damaged := length.data != n).any():
+            raise CorruptSegment(
+                f"segment {ids.data[np.argmax(damaged)]} of {table.segments} is damaged: an array of another length",
+                series=table.label,
+                column=column.name,
+                remedy="Other segments stay readable; ddstore verify lists every damaged one.",
+            )
+    segments = list(decode_segments(conn, table, values, condition))
+    time = np.concatenate([np.empty(0, dtype=np.int64), *(segment.time for segment in segments)])
+    keep = np.ones(len(time), dtype=np.bool_)
+    if selection.start is not None:
+        keep &= time >= selection.start
+    if selection.end is not None:
+        keep &= time < selection.end
+    columns: dict[str, Pair] = {}
+    for managed, key in zip(keys, rest, strict=False):
+        data, valid = _pair(key, managed.type, managed.name)
+        columns[managed.name] = np.repeat(data, n), None if valid is None else np.repeat(valid, n)
+    for column in values:
+        if column.native:
+            columns[column.name] = _join([_empty(column), *(segment.values[column.id] for segment in segments)], None)
+    columns.update(_read_arrays(conn, table, arrays, condition))
+    if not keep.all():
+        time = time[keep]
+        columns = {name: (data[keep], None if v is None else v[keep]) for name, (data, v) in columns.items()}
+    return _Rows(time, columns)
+
+
+def _empty(column: ManagedColumn) -> Pair:
+    return np.empty(0, dtype=f"{column.type[0]}{column.type[-1]}"), None
+
+
+def _read_arrays(
+    conn: Connection, table: ManagedTable, columns: Sequence[ManagedColumn], condition: pgsql.Composable
+) -> Mapping[str, Pair]:
+    if not columns:
+        return {}
+    arrays = [pgsql.Identifier(f"c{column.id}_array") for column in columns]
+    casts = [
+        select_cast(pgsql.SQL("unnest({})").format(array), column.type)
+        for array, column in zip(arrays, columns, strict=True)
+    ]
+    query = pgsql.SQL(sql("read_arrays")).format(
+        columns=pgsql.SQL(", ").join(expression for expression, _ in casts),
+        arrays=pgsql.SQL(", ").join(arrays),
+        segments=table.segments_identifier,
+        condition=condition,
+    )
+    with conn.cursor() as cursor:
+        found = copy_out(cursor, query, [type_ for _, type_ in casts])
+    return {c.name: _pair(column, c.type, c.name) for c, column in zip(columns, found, strict=True)}

@@ -1,0 +1,132 @@
+"""Handing a table back: every segment decoded into plain rows again, then everything of DDStore's dropped."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from psycopg import errors as pg_errors
+from psycopg import sql as pgsql
+
+from ddstore.db.catalog import ManagedTable
+from ddstore.db.copy import WIDTHS, CopyField, copy_in
+from ddstore.db.manage import drop_management
+from ddstore.db.pool import Connection
+from ddstore.db.queries import sql
+from ddstore.errors import SchemaMismatch
+from ddstore.reading import DecodedSegment, decode_segments
+
+__all__ = ["ReleaseReport", "release_table"]
+
+_SEGMENTS_AT_ONCE = 64
+_STAGE = pgsql.Identifier("pg_temp", "ddstore_release")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReport:
+    """What a release did: ``rows`` rows of ``segments`` segments are plain rows of ``table`` again."""
+
+    table: str
+    rows: int
+    segments: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def release_table(conn: Connection, table: ManagedTable) -> ReleaseReport:
+    """Put every cold row back into the heap and forget the table; in the caller's transaction.
+
+    Values come back as they are read: within their bound, not as they were first written.
+
+    Raises:
+        CorruptSegment: a segment is damaged; nothing was changed.
+        SchemaMismatch: the table does not take the rows back (a constraint, a trigger); nothing was changed.
+    """
+    conn.execute(pgsql.SQL(sql("release_block")).format(segments=table.segments_identifier))
+    ids = [row[0] for row in conn.execute(pgsql.SQL(sql("release_ids")).format(segments=table.segments_identifier))]
+    rows = 0
+    if ids:
+        conn.execute(_stage(table))
+        conn.execute(sql("release_plan"))
+        insert = _insert(table)
+        for start in range(0, len(ids), _SEGMENTS_AT_ONCE):
+            rows += _put_back(conn, table, insert, ids[start : start + _SEGMENTS_AT_ONCE])
+    drop_management(conn, table, restored_rows=rows)
+    return ReleaseReport(table.label, rows, len(ids))
+
+
+def _put_back(conn: Connection, table: ManagedTable, insert: pgsql.Composed, ids: list[int]) -> int:
+    condition = pgsql.SQL("t.id = ANY ({})").format(pgsql.Literal(ids))
+    segments = list(decode_segments(conn, table, table.values, condition))
+    expected = sum(len(segment.time) for segment in segments)
+    with conn.cursor() as cursor:
+        copy_in(cursor, _STAGE, _fields(table, segments), expected)
+        try:
+            restored = cursor.execute(insert, {"ids": ids}).rowcount
+        except pg_errors.IntegrityError as error:
+            raise SchemaMismatch(
+                f"the table does not take its rows back: {error.diag.message_primary}",
+                series=table.label,
+                remedy="Remove the hot rows that stand in the way, or the constraint, and release again.",
+            ) from error
+        if restored != expected:
+            raise SchemaMismatch(
+                f"{restored} of {expected} rows went back into the table; nothing was changed",
+                series=table.label,
+                remedy="A segment or a trigger of the table drops rows: see ddstore verify.",
+            )
+        cursor.execute(sql("release_emptied"))
+    return expected
+
+
+def _fields(table: ManagedTable, segments: list[DecodedSegment]) -> list[CopyField]:
+    counts = [len(segment.time) for segment in segments]
+    fields = [
+        CopyField("segment", "8", np.repeat(np.array([s.id for s in segments], dtype=np.int64), counts)),
+        CopyField("row", "8", np.concatenate([np.arange(1, n + 1, dtype=np.int64) for n in counts])),
+        CopyField("time", "8", np.concatenate([segment.time for segment in segments])),
+    ]
+    for column in table.values:
+        if column.native:
+            pairs = [segment.values[column.id] for segment in segments]
+            valid = np.concatenate([np.ones(len(v), np.bool_) if mask is None else mask for v, mask in pairs])
+            data = np.concatenate([values for values, _ in pairs])
+            fields.append(CopyField(f"c{column.id}", str(WIDTHS[column.type]), data, valid))
+    return fields
+
+
+def _stage(table: ManagedTable) -> pgsql.Composed:
+    columns = [("time", table.time.type)]
+    columns += [(f"c{column.id}", column.type) for column in table.values if column.native]
+    return pgsql.SQL(sql("release_stage")).format(
+        columns=pgsql.SQL(", ").join(
+            pgsql.SQL("{} {}").format(pgsql.Identifier(name), pgsql.Identifier("pg_catalog", type_))
+            for name, type_ in columns
+        )
+    )
+
+
+def _insert(table: ManagedTable) -> pgsql.Composed:
+    arrays = [column for column in table.values if not column.native]
+    sources = [pgsql.Identifier("r", "time")]
+    sources += [pgsql.Identifier("s", column.segment_column) for column in table.keys]
+    sources += [pgsql.Identifier("r" if column.native else "a", f"c{column.id}") for column in table.values]
+    unnest: pgsql.Composable = pgsql.SQL("")
+    condition = pgsql.SQL("r.segment = s.id")
+    if arrays:
+        unnest = pgsql.SQL("CROSS JOIN LATERAL unnest({}) WITH ORDINALITY AS a ({}, row)").format(
+            pgsql.SQL(", ").join(pgsql.Identifier("s", f"c{column.id}_array") for column in arrays),
+            pgsql.SQL(", ").join(pgsql.Identifier(f"c{column.id}") for column in arrays),
+        )
+        condition = pgsql.SQL("r.segment = s.id AND r.row = a.row")
+    return pgsql.SQL(sql("release_rows")).format(
+        table=table.identifier,
+        columns=pgsql.SQL(", ").join(pgsql.Identifier(name) for name in table.columns),
+        values=pgsql.SQL(", ").join(sources),
+        segments=table.segments_identifier,
+        arrays=unnest,
+        condition=condition,
+    )

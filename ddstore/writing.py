@@ -1,0 +1,129 @@
+"""Writing rows: a Series into ``ddstore.samples``, a frame into its table; all of it in one transaction, or nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg_errors
+
+from ddstore.arrays import Column
+from ddstore.bounds import Lossless
+from ddstore.db.catalog import ManagedTable, series_bound
+from ddstore.db.copy import CopyField, copy_in, make_field
+from ddstore.db.manage import ensure_samples, set_series_bound
+from ddstore.db.pool import Connection
+from ddstore.errors import BoundConflict, InvalidSeries, SchemaMismatch
+from ddstore.frames import columns_of
+from ddstore.moments import PG_EPOCH_US
+from ddstore.series import Series
+
+__all__ = ["WriteReport", "write_frame", "write_series"]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What a write did: ``rows`` rows are in ``table`` now, hot until they are compacted."""
+
+    table: str
+    rows: int
+    series: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def write_series(conn: Connection, series: Series) -> WriteReport:
+    """Append a series to ``ddstore.samples`` and keep its bound; in the caller's transaction.
+
+    Raises:
+        BoundConflict: the series already keeps another bound.
+        NotInstalled, NotPermitted: see :func:`ddstore.db.manage.ensure_samples`.
+    """
+    table = ensure_samples(conn)
+    _keep_bound(conn, table, series)
+    time = series.time.astype("datetime64[us]", copy=False).view("int64") - PG_EPOCH_US
+    fields = [
+        CopyField("series", "c", series.name.encode()),
+        CopyField("time", "8", time),
+        CopyField("value", "8", series.values, series.valid),
+    ]
+    with _refusals(series.name):
+        rows = _append(conn, table, fields, len(series))
+    return WriteReport(table.label, rows, series.name)
+
+
+def _keep_bound(conn: Connection, table: ManagedTable, series: Series) -> None:
+    column, key = table.value("value"), (series.name,)
+    if series.max_error is not None:
+        set_series_bound(conn, table, column, key, series.max_error)
+    elif series_bound(conn, table, column, key) is None:
+        # Written without a bound means lossless, and that is kept like any other bound.
+        try:
+            set_series_bound(conn, table, column, key, Lossless())
+        except BoundConflict:
+            return  # another writer was first, and a write without a bound takes what there is
+
+
+def write_frame(conn: Connection, table: ManagedTable, data: Any) -> WriteReport:
+    """Append a frame to a managed table, columns matched by name; in the caller's transaction.
+
+    Raises:
+        SchemaMismatch: a column is unknown or missing, or does not go into the table's column.
+        InvalidSeries: a value would be changed by its column's type, or the server refuses one.
+    """
+    columns = columns_of(data, time=table.time.name)
+    _match(table, columns)
+    fields = [
+        make_field(name, managed.type, columns[name], is_time=managed.role == "time")
+        for name, managed in table.columns.items()
+    ]
+    with _refusals(table.label):
+        rows = _append(conn, table, fields, len(next(iter(columns.values()))))
+    return WriteReport(table.label, rows)
+
+
+def _match(table: ManagedTable, columns: Mapping[str, Column]) -> None:
+    known = list(table.columns)
+    for name in columns:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise SchemaMismatch(
+                f"{table.label} has no column {name!r}",
+                series=table.label,
+                column=name,
+                remedy=f"Did you mean {close[0]!r}?" if close else f"Its columns are {', '.join(known)}.",
+            )
+    for name in known:
+        if name not in columns:
+            raise SchemaMismatch(
+                f"the data has no column {name!r}",
+                series=table.label,
+                column=name,
+                remedy="Add it; where its values are not known, as NULLs (None).",
+            )
+
+
+def _append(conn: Connection, table: ManagedTable, fields: Sequence[CopyField], rows: int) -> int:
+    with conn.cursor() as cursor:
+        return copy_in(cursor, table.identifier, fields, rows)
+
+
+@contextmanager
+def _refusals(series: str) -> Iterator[None]:
+    """What the server itself refuses in the rows, constraints above all, as an InvalidSeries."""
+    try:
+        yield
+    except (pg_errors.IntegrityError, pg_errors.DataError) as error:
+        said: psycopg.errors.Diagnostic = error.diag
+        raise InvalidSeries(
+            f"the server refuses the rows: {said.message_primary}",
+            series=series,
+            column=said.column_name,
+            remedy=said.message_detail or "Nothing was written; correct the rows and write again.",
+        ) from error

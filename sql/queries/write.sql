@@ -1,0 +1,28 @@
+-- Writing through Python. The rows themselves go by binary COPY, see ddstore/db/copy.py.
+
+-- name: release_stage
+-- Decoded rows on their way back: which segment, which row of it, and the columns that the core codes.
+CREATE TEMPORARY TABLE ddstore_release (segment bigint, row bigint, {columns}) ON COMMIT DROP;
+
+-- name: release_block
+-- No compaction from here on; readers go on.
+LOCK TABLE {segments} IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: release_ids
+SELECT id FROM {segments} ORDER BY t_min, id;
+
+-- name: release_plan
+-- The staged rows have no statistics; a nested loop over them would be quadratic.
+SELECT set_config('enable_nestloop', 'off', true);
+
+-- name: release_rows
+-- Back into the table: keys and arrays straight from the segments, the rest from what was decoded.
+INSERT INTO {table} ({columns})
+SELECT {values}
+FROM {segments} AS s {arrays}
+JOIN pg_temp.ddstore_release AS r ON {condition}
+WHERE s.id = ANY (%(ids)s)
+ORDER BY s.t_min, s.id, r.row;
+
+-- name: release_emptied
+TRUNCATE pg_temp.ddstore_release;
