@@ -6,12 +6,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fix_compact import Twins
 from psycopg import errors as pg_errors
 
 from ddstore.compact import CompactOptions, compact, worker
 from ddstore.db.manage import drop_management
 from ddstore.db.pool import Database, connect
+from fix_compact import Twins
 
 numbers_too = pytest.mark.parametrize("twins", [True, False], indirect=True, ids=["notes", "numbers"])
 
