@@ -1,5 +1,5 @@
--- The catalog: which tables are managed, how much error each column tolerates, the shared models,
--- and what the compactor has done. Runs in one transaction; needs CREATE on the database, no superuser.
+-- The whole catalog as it is now: which tables are managed, how much error each column tolerates, the shared models,
+-- and what the compactor has done. This file is the truth; migrations/ bring a database there, and a test compares.
 
 CREATE SCHEMA IF NOT EXISTS ddstore;
 

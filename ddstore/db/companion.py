@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Iterable, Sequence
 
+import psycopg
 from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
@@ -19,7 +22,7 @@ __all__ = [
     "create_hot_index",
     "drop_cold",
     "drop_companion",
-    "hot_index_name",
+    "drop_hot_index",
 ]
 
 Fragment = pgsql.SQL | pgsql.Composed
@@ -92,11 +95,6 @@ def drop_companion(conn: Connection, table: ManagedTable) -> None:
     conn.execute(pgsql.SQL("DROP TABLE {}").format(table.segments_identifier))
 
 
-def hot_index_name(oid: int) -> str:
-    """Return the name of the index that :func:`create_hot_index` makes, unique to the table."""
-    return f"ddstore_series_{oid}"
-
-
 def create_hot_index(
     conn: Connection, relation: Relation, *, time: str, key: Iterable[str], concurrently: bool
 ) -> None:
@@ -108,15 +106,26 @@ def create_hot_index(
     found = conn.execute(sql("usable_index"), {"oid": relation.oid, "columns": columns}).fetchone()
     if found is not None and found[0]:
         return
-    name = hot_index_name(relation.oid)
+    name = f"ddstore_series_{secrets.token_hex(4)}"  # the "hot_indexes" query knows them by it
     how = pgsql.SQL("CONCURRENTLY ") if concurrently else pgsql.SQL("")
-    # An interrupted concurrent build leaves an invalid index behind, under this name.
-    conn.execute(pgsql.SQL("DROP INDEX {}IF EXISTS {}").format(how, pgsql.Identifier(relation.schema, name)))
-    conn.execute(
-        pgsql.SQL("CREATE INDEX {}{} ON {} ({})").format(
-            how, pgsql.Identifier(name), relation.identifier, pgsql.SQL(", ").join(map(pgsql.Identifier, columns))
+    try:
+        conn.execute(
+            pgsql.SQL("CREATE INDEX {}{} ON {} ({})").format(
+                how, pgsql.Identifier(name), relation.identifier, pgsql.SQL(", ").join(map(pgsql.Identifier, columns))
+            )
         )
-    )
+    except psycopg.Error:
+        if concurrently:  # a failed concurrent build leaves an invalid index behind
+            with contextlib.suppress(psycopg.Error):
+                index = pgsql.Identifier(relation.schema, name)
+                conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
+        raise
+
+
+def drop_hot_index(conn: Connection, table: ManagedTable) -> None:
+    """Drop the index that :func:`create_hot_index` made, if it made one."""
+    for schema, name in conn.execute(sql("hot_indexes"), {"oid": table.oid}).fetchall():
+        conn.execute(pgsql.SQL("DROP INDEX {}").format(pgsql.Identifier(schema, name)))
 
 
 def _native_columns(plan: PlannedColumn) -> Fragment:

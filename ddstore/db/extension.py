@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors as pg_errors
 
 from ddstore.db.catalog import list_tables
-from ddstore.db.manage import attach_cold
+from ddstore.db.manage import attach_cold, orphans
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
 from ddstore.db.schema import migrate, pending
@@ -48,6 +48,7 @@ class Capabilities:
         extension_available: version that CREATE EXTENSION would install; None when the server lacks the files.
         extension_version: version installed in this database; None when it is not.
         tables, tables_without_cold: managed tables, and those whose compressed rows SQL does not see.
+        orphans: companions whose table was dropped; see :func:`ddstore.db.manage.drop_orphans`.
     """
 
     server_version: str
@@ -64,6 +65,7 @@ class Capabilities:
     lz4: bool
     tables: int
     tables_without_cold: int
+    orphans: list[str]
 
     @property
     def sql_sees_cold_rows(self) -> bool:
@@ -78,7 +80,8 @@ def capabilities(conn: Connection) -> Capabilities:
     assert row is not None
     facts = row[0]
     due = pending(conn) if facts["can_use_catalog"] or facts["catalog_owner"] is None else []
-    tables = list_tables(conn) if facts["can_use_catalog"] and not due else []
+    usable = facts["can_use_catalog"] and not due
+    tables = list_tables(conn) if usable else []
     return Capabilities(
         server_version=facts["server_version"],
         database=facts["database"],
@@ -94,6 +97,7 @@ def capabilities(conn: Connection) -> Capabilities:
         lz4=facts["lz4"],
         tables=len(tables),
         tables_without_cold=sum(table.cold is None for table in tables),
+        orphans=list(orphans(conn).values()) if usable else [],
     )
 
 

@@ -28,7 +28,7 @@ from ddstore.db.companion import (
     create_hot_index,
     drop_cold,
     drop_companion,
-    hot_index_name,
+    drop_hot_index,
 )
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
@@ -41,7 +41,9 @@ __all__ = [
     "create_table",
     "detach_cold",
     "drop_management",
+    "drop_orphans",
     "ensure_samples",
+    "orphans",
     "set_column_bound",
     "set_series_bound",
 ]
@@ -194,8 +196,28 @@ def drop_management(conn: Connection, table: ManagedTable, *, restored_rows: int
         detach_cold(conn, table)
         drop_companion(conn, table)
         conn.execute(sql("delete_managed_table"), {"table_id": table.id})
-        index = pgsql.Identifier(table.schema, hot_index_name(table.oid))
-        conn.execute(pgsql.SQL("DROP INDEX IF EXISTS {}").format(index))
+        drop_hot_index(conn, table)
+
+
+def orphans(conn: Connection) -> dict[int, str]:
+    """Return the companions (by table id) whose table was dropped without :func:`drop_management`.
+
+    They still hold every compressed row, so an accidental DROP TABLE is not the end; nobody reads them through SQL.
+    """
+    with translate_errors():
+        return dict(conn.execute(sql("orphans")).fetchall())
+
+
+def drop_orphans(conn: Connection) -> list[str]:
+    """Drop what :func:`orphans` returns, compressed rows included; return the labels of the companions."""
+    with translate_errors(), conn.transaction():
+        found = orphans(conn)
+        for table_id in found:
+            conn.execute(
+                pgsql.SQL("DROP TABLE IF EXISTS {}").format(pgsql.Identifier("ddstore", f"segment_{table_id}"))
+            )
+            conn.execute(sql("delete_managed_table"), {"table_id": table_id})
+    return list(found.values())
 
 
 def set_series_bound(

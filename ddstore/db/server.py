@@ -166,16 +166,18 @@ class LocalServer:
 
     def _make_programs_readable(self) -> None:
         """Undo a restrictive umask at installation time: the demoted server must read its own files."""
-        probe = subprocess.run(
-            [self.bin_dir / "postgres", "--version"], capture_output=True, check=False, **self._as_server()
-        )
-        if probe.returncode == 0:
+        probe = [str(self.bin_dir / "initdb"), "--version"]  # fails without its libraries, too
+        with contextlib.suppress(PermissionError, subprocess.CalledProcessError):
+            subprocess.run(probe, capture_output=True, check=True, **self._as_server())
             return
-        for path in (self.bin_dir.parent, *self.bin_dir.parent.rglob("*")):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                execute = stat.S_IXGRP | stat.S_IXOTH if mode & stat.S_IXUSR else 0
-                path.chmod(mode | stat.S_IRGRP | stat.S_IROTH | execute)
+        installation, package = self.bin_dir.resolve().parents[:2]
+        libraries = package.with_name(f"{package.name}.libs")  # where wheels keep shared libraries
+        for root in (installation, libraries):
+            for path in (root, *root.rglob("*")):
+                if path.exists() and not path.is_symlink():
+                    mode = path.stat().st_mode
+                    execute = stat.S_IXGRP | stat.S_IXOTH if mode & stat.S_IXUSR else 0
+                    path.chmod(mode | stat.S_IRGRP | stat.S_IROTH | execute)
 
     def _as_server(self) -> dict[str, Any]:
         """Return subprocess arguments: root's server runs as another user, and nobody's PG* variables matter."""

@@ -75,6 +75,14 @@ SELECT EXISTS (
         WHERE k.position <= least(i.indnkeyatts, cardinality(%(columns)s::text[]))
     ) = %(columns)s::text[]);
 
+-- name: hot_indexes
+-- The indexes of a table that DDStore made; by their name, which survives dump and restore.
+SELECT n.nspname, x.relname
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+WHERE i.indrelid = %(oid)s AND x.relname ~ '^ddstore_series_[0-9a-f]{8}$';
+
 -- name: insert_managed_table
 INSERT INTO ddstore.managed_table (relation, profile, segment_rows, min_rows, hot_for)
 VALUES (%(oid)s::oid::regclass, %(profile)s, %(segment_rows)s, %(min_rows)s, %(hot_for)s)
@@ -127,3 +135,10 @@ FROM ddstore.managed_table t
 JOIN pg_catalog.pg_class c ON c.oid = t.cold
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.id = %(table_id)s;
+
+-- name: orphans
+-- Companions whose table was dropped: nobody can read their segments through SQL any more.
+SELECT t.id, t.segments::text
+FROM ddstore.managed_table t
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.relation)
+ORDER BY t.id;

@@ -238,3 +238,23 @@ def test_a_planted_socket_directory_is_refused(place: Path, monkeypatch: pytest.
     ours.symlink_to(place)
     with pytest.raises(NotPermitted, match="not ours alone"):
         server._socket_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_a_package_installed_under_a_strict_umask(place: Path) -> None:
+    bin_dir = max(embedded_bin_dirs().items())[1]
+    installation, package = bin_dir.parents[:2]
+    site = place / "site-packages"
+    copy = site / package.name / installation.name
+    shutil.copytree(installation, copy, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, site / libraries.name)
+    for path in (site, *site.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+    server = LocalServer(place / "home", copy / "bin", {"fsync": "off"})
+    try:
+        assert _answers(server.start())
+    finally:
+        server.release()

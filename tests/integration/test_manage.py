@@ -15,7 +15,9 @@ from ddstore.db.manage import (
     adopt,
     create_table,
     drop_management,
+    drop_orphans,
     ensure_samples,
+    orphans,
     set_column_bound,
     set_series_bound,
 )
@@ -454,11 +456,15 @@ def test_a_lost_time_column_is_an_error(plain: Connection) -> None:
         load_table(plain, "plant.sensors")
 
 
-def test_a_dropped_table_is_left_out(plain: Connection) -> None:
+def test_a_dropped_table_leaves_an_orphan(plain: Connection) -> None:
     _sensors(plain)
     plain.execute("DROP TABLE plant.sensors")
     assert list_tables(plain) == []
     assert plain.execute("SELECT count(*) FROM ddstore.tables").fetchone() == (0,)
+    assert orphans(plain) == {1: "ddstore.segment_1"}
+    assert drop_orphans(plain) == ["ddstore.segment_1"]
+    assert orphans(plain) == {}
+    assert plain.execute("SELECT to_regclass('ddstore.segment_1')").fetchone() == (None,)
 
 
 def test_an_error_in_adopt_leaves_the_connection_as_it_was(plain: Connection) -> None:
@@ -470,3 +476,14 @@ def test_an_error_in_adopt_leaves_the_connection_as_it_was(plain: Connection) ->
     with pytest.raises(pg_errors.UndefinedTable):
         plain.execute("SELECT * FROM nowhere")
     plain.rollback()
+
+
+def test_a_failed_index_build_leaves_no_invalid_index(plain: Connection) -> None:
+    plain.execute("CREATE TABLE m (t timestamptz, k text, x float8)")
+    plain.execute("INSERT INTO m VALUES (now(), NULL, 1)")
+    plain.execute("INSERT INTO m SELECT now(), string_agg(gen_random_uuid()::text, ''), 1 FROM generate_series(1, 999)")
+    plain.commit()
+    with pytest.raises(pg_errors.ProgramLimitExceeded, match="index row"):
+        adopt(plain, "m", time="t", key=["k"])
+    assert plain.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'm'::regclass").fetchone() == (0,)
+    assert list_tables(plain) == []
