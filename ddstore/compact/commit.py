@@ -178,7 +178,11 @@ def _insert(
 
 
 def _insert_query(table: ManagedTable) -> pgsql.Composed:
-    values: dict[str, pgsql.Composable] = {c.segment_column: pgsql.Placeholder(c.segment_column) for c in table.keys}
+    # A key is copied from a row: its text would lose the padding of char(n).
+    values: dict[str, pgsql.Composable] = {
+        key.segment_column: pgsql.SQL(sql("compact_key")).format(key=hot_column(key), table=table.identifier)
+        for key in table.keys
+    }
     for name in ("t_min", "t_max", "n", "time"):
         values[name] = pgsql.Placeholder(name)
     arrays: list[pgsql.Composable] = []
@@ -214,13 +218,12 @@ def _parameters(segment: EncodedSegment, stored: dict[SeriesModel, int]) -> dict
     moment = {"timestamptz": _Timestamptz, "timestamp": _Timestamp}.get(table.time.type, int)
     parameters: dict[str, Any] = {
         "rows": _Tids(rows.tids()),
+        "row": _Tids(rows.take(slice(1)).tids()),
         "t_min": moment(rows.time[0]),
         "t_max": moment(rows.time[-1]),
         "n": len(rows),
         "time": segment.time,
     }
-    for key, text in zip(table.keys, segment.plan.key, strict=True):
-        parameters[key.segment_column] = text
     for column, coded, model in zip(coded_columns(table), segment.columns, segment.models, strict=True):
         prefix = column.segment_column
         parameters |= {

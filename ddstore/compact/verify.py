@@ -209,7 +209,7 @@ def _segment_query(table: ManagedTable) -> pgsql.Composed:
             columns.append(
                 pgsql.SQL(
                     "{count}, coalesce(array_length({array}, 1), 0) AS {length}, "
-                    "(SELECT pg_catalog.count(item) FROM unnest({array}) AS item) AS {present}"
+                    "pg_catalog.num_nonnulls(VARIADIC {array}) AS {present}"
                 ).format(
                     array=array,
                     count=pgsql.Identifier(f"{prefix}_count"),

@@ -109,6 +109,10 @@ RETURNING 0::int4, hot.ctid, hot.xmin, {columns};
 -- Columns that the core does not code, gathered from the very rows that are deleted; nothing when one is gone.
 SELECT {arrays} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]) HAVING count(*) = %(n)s;
 
+-- name: compact_key
+-- A key column of the series, as one of its rows has it.
+(SELECT {key} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(row)s::tid[]));
+
 -- name: compact_insert
 -- One segment, and a hash of its bytes as the server holds them.
 WITH moved AS ({gather})
