@@ -34,6 +34,7 @@ LEARNING_RATE = 6e-3
 WARMUP_STEPS = 50
 L1_SHARE = 0.4  # of a QEL run: QEL is flat where residuals are many bins wide, so L1 first brings them near
 NOISE_SHARE = 0.4  # of a run: by then latents are no longer sampled but thresholded, as encoding has them
+WARM_START = 0.4  # where on that schedule a model with a parent begins: its latents and units are already useful
 PATIENCE = 0.35  # of the run without a better held-out loss
 HELD_OUT = 0.1
 EVALUATION_WINDOWS = 4096  # at once
@@ -136,7 +137,10 @@ def train_btae(
         if parent is not None:
             _start_from(model, parent)
         model.to(device)
-        run = _Run(model, data[held_out:], data[:held_out], loss, eps / std, seed, progress)
+        # Any bin far below float32's resolution is as good as any other; zero would divide by zero.
+        bin_half_width = max(eps / std, 1e-30)
+        begin = WARM_START if parent is not None else 0.0
+        run = _Run(model, data[held_out:], data[:held_out], loss, bin_half_width, seed, begin, progress)
         run.fit(started, budget_seconds, max_epochs)
     model.cpu()
     record = {
@@ -204,11 +208,12 @@ class _Run:
         loss: LossName,
         eps: float,
         seed: int,
+        begin: float,
         progress: Callable[[Progress], None] | None,
     ) -> None:
+        self.begin = begin
         self.model, self.train, self.held_out, self.eps, self.progress = model, train, held_out, eps, progress
-        self.loss, self.warm_up = make_loss(loss, eps), l1 if loss == "qel" else None
-        self.by_entropy = loss == "qel"
+        self.loss, self.by_entropy = make_loss(loss, eps), loss == "qel"
         self.generator = torch.Generator(train.device).manual_seed(seed)
         # MPS has no fused Adam; elsewhere one kernel instead of one per tensor halves the optimiser's time.
         self.optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=train.device.type != "mps")
@@ -248,14 +253,14 @@ class _Run:
             fraction = spent()
             if fraction >= 1 and losses:
                 break
+            stage = self.begin + (1 - self.begin) * fraction
             rate = LEARNING_RATE * min(1.0, (self.steps + 1) / WARMUP_STEPS)
             for group in self.optimiser.param_groups:
-                group["lr"] = rate * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * fraction)))
-            self.model.noise = max(0.0, 1 - fraction / NOISE_SHARE)
+                group["lr"] = rate * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * stage)))
+            self.model.noise = max(0.0, 1 - stage / NOISE_SHARE)
             x = self.train[batch]
             residual = x - self.model(x, self.generator)
-            warming = self.warm_up is not None and fraction < L1_SHARE
-            loss = self.warm_up(residual) if self.warm_up is not None and warming else self.loss(residual)
+            loss = (l1 if self.by_entropy and stage < L1_SHARE else self.loss)(residual)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -282,8 +287,8 @@ def _check_windows(windows: NDArray[np.float32], config: BTAEConfig, at_least: i
     windows = np.asarray(windows, dtype=np.float32)
     if windows.ndim != 2 or windows.shape[1] != config.window or len(windows) < at_least:
         raise InvalidSeries(
-            f"training windows have shape {windows.shape}, not (at least {at_least}, {config.window})",
-            remedy="Compact more rows at once, or use a smaller window.",
+            f"windows have shape {windows.shape}, not (at least {at_least}, {config.window})",
+            remedy="Give more rows, or choose a smaller window.",
         )
     finite = np.isfinite(windows).all(axis=1)
     if not finite.all():

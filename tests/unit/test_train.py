@@ -135,6 +135,21 @@ def test_transfer_wants_the_same_shape(trained: TrainedBTAE) -> None:
         train(parent=replace(trained, weights=trained.weights[:-1]))
 
 
+@pytest.mark.parametrize("eps", [1e-300, 1e300])
+def test_absurd_bounds_train_all_the_same(eps: float) -> None:
+    trained = train(eps=eps, max_epochs=1)
+    assert np.isfinite(predictions(trained, waves(5))).all()
+    assert json.dumps(trained.record, allow_nan=False)
+
+
+def test_two_windows_with_an_outlier() -> None:
+    x = waves(2)
+    x[1, 5] = 3e38
+    trained = train_btae(x, eps=0.1, config=SMALL, max_epochs=2, device="cpu")
+    assert (trained.record["sample"], trained.record["held_out"]) == (2, 1)
+    assert np.isfinite(predictions(trained, x)).all()
+
+
 @pytest.mark.parametrize("constant", [0.0, 3.5, -1e30])
 def test_constant_windows(constant: float) -> None:
     x = np.full((20, 32), constant, np.float32)
