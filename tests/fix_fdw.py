@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,8 @@ class ColdTable:
                 target,
                 SQL(", ").join(map(Identifier, names)),
                 SQL(", ").join(
-                    SQL("{}::{}").format(Identifier(n), Identifier("pg_catalog", self.table.columns[n].type)) for n in names
+                    SQL("{}::{}").format(Identifier(n), Identifier("pg_catalog", self.table.columns[n].type))
+                    for n in names
                 ),
                 SQL(", ").join(rows),
                 SQL(", ").join(map(Identifier, names)),
@@ -145,9 +146,7 @@ def foreign_scan(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def cold_table(
-    needs_extension: None, conn: psycopg.Connection[tuple[Any, ...]]
-) -> Iterator[Callable[..., ColdTable]]:
+def cold_table(needs_extension: None, conn: psycopg.Connection[tuple[Any, ...]]) -> Callable[..., ColdTable]:
     """Makes a managed table of the given ``key``, ``values`` (name -> type) and ``time_type``."""
 
     def make(
@@ -170,7 +169,7 @@ def cold_table(
         conn.execute(SQL("CREATE TABLE {} (LIKE {})").format(truth, table.identifier))
         return ColdTable(conn, table, truth)
 
-    yield make
+    return make
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ all_columns(const DdfdwTable *table)
 static int
 acquire_sample(Relation foreign, int elevel, HeapTuple *rows, int targrows, double *total_rows, double *dead_rows)
 {
-	Relation companion = table_open(ddfdw_companion_oid(RelationGetRelid(foreign)), AccessShareLock);
+	Relation companion = ddfdw_open_companion(RelationGetRelid(foreign));
 	DdfdwTable *table = ddfdw_bind(foreign, companion);
 	Snapshot snapshot = GetActiveSnapshot();
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ddstore analyze", ALLOCSET_DEFAULT_SIZES);
@@ -122,7 +122,7 @@ acquire_sample(Relation foreign, int elevel, HeapTuple *rows, int targrows, doub
 bool
 ddfdw_analyze(Relation foreign, AcquireSampleRowsFunc *func, BlockNumber *pages)
 {
-	Relation companion = table_open(ddfdw_companion_oid(RelationGetRelid(foreign)), AccessShareLock);
+	Relation companion = ddfdw_open_companion(RelationGetRelid(foreign));
 
 	*func = acquire_sample;
 	*pages = RelationGetNumberOfBlocks(companion);

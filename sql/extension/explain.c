@@ -11,6 +11,7 @@
 #include "commands/explain_format.h"
 #include "commands/explain_state.h"
 #endif
+#include "executor/instrument.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
@@ -59,11 +60,14 @@ ddfdw_explain(ForeignScanState *node, ExplainState *es)
 		ExplainPropertyText("Segment Cond", describe_conds(scan, plan, es), es);
 	if (!es->analyze)
 		return;
+	/* A scan that is not parallel itself may still run within a parallel worker, whose counts are gone. */
+	if (node->ss.ps.instrument && !scan->was_parallel && node->ss.ps.instrument->nloops > scan->scans)
+		return;
 	total = scan->scans == 0 ? 0 : scan->scans * ddfdw_companion_count(companion, node->ss.ps.state->es_snapshot);
 	ExplainPropertyInteger("Segments Total", NULL, total, es);
 	ExplainPropertyInteger("Segments Pruned", NULL, Max(total - scan->matched, 0), es);
 	ExplainPropertyInteger("Segments Decoded", NULL, scan->segment->segments_decoded, es);
 	ExplainPropertyInteger("Rows Decoded", NULL, scan->segment->rows_decoded, es);
 	if (es->timing)
-		ExplainPropertyFloat("Decode Time", "ms", INSTR_TIME_GET_MILLISEC(scan->segment->time_spent), 3, es);
+		ExplainPropertyFloat("Decode Time", "ms", scan->segment->milliseconds, 3, es);
 }

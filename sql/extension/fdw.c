@@ -68,6 +68,12 @@ ddstore_fdw_handler(PG_FUNCTION_ARGS)
 	routine->IterateForeignScan = ddfdw_iterate;
 	routine->ReScanForeignScan = ddfdw_rescan;
 	routine->EndForeignScan = ddfdw_end;
+	routine->ShutdownForeignScan = ddfdw_shutdown;
+	routine->IsForeignScanParallelSafe = ddfdw_is_parallel_safe;
+	routine->EstimateDSMForeignScan = ddfdw_estimate_dsm;
+	routine->InitializeDSMForeignScan = ddfdw_initialize_dsm;
+	routine->ReInitializeDSMForeignScan = ddfdw_reinitialize_dsm;
+	routine->InitializeWorkerForeignScan = ddfdw_initialize_worker;
 	routine->ExplainForeignScan = ddfdw_explain;
 	routine->AnalyzeForeignTable = ddfdw_analyze;
 	routine->ExecForeignInsert = refuse_insert;

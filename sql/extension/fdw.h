@@ -6,6 +6,7 @@
  *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
  *   plan.c       sizes, costs, paths                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
+ *   parallel.c   segments shared out among processes
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -60,6 +61,7 @@ typedef struct DdfdwTable {
 } DdfdwTable;
 
 extern Oid ddfdw_companion_oid(Oid foreign);
+extern Relation ddfdw_open_companion(Oid foreign);
 extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
 extern DdfdwTable *ddfdw_bind(Relation foreign, Relation companion);
 extern void ddfdw_check_access(Oid foreign, Oid relation);
@@ -178,7 +180,7 @@ typedef struct DdfdwSegment {
 	uint32 decoded; /* of which so many are decoded */
 
 	bool timing;
-	instr_time time_spent;
+	double milliseconds;
 	int64 segments_decoded, rows_decoded;
 } DdfdwSegment;
 
@@ -216,12 +218,29 @@ typedef struct DdfdwScan {
 	uint32 row, end; /* of the current segment: the next row and the one after the last */
 	int64 scans;	 /* starts and restarts */
 	int64 matched;	 /* segments that were not pruned */
+
+	struct DdfdwShared *shared; /* in a parallel scan, while it runs */
+	uint64 position, claimed;	/* in the list of segments: the one reached, the next one to decode */
+	bool was_parallel;
 } DdfdwScan;
 
 extern void ddfdw_begin(ForeignScanState *node, int eflags);
 extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 extern void ddfdw_rescan(ForeignScanState *node);
 extern void ddfdw_end(ForeignScanState *node);
+
+/* ---- parallel.c ---- */
+
+typedef struct DdfdwShared DdfdwShared;
+
+extern bool ddfdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
+extern Size ddfdw_estimate_dsm(ForeignScanState *node, ParallelContext *context);
+extern void ddfdw_initialize_dsm(ForeignScanState *node, ParallelContext *context, void *coordinate);
+extern void ddfdw_reinitialize_dsm(ForeignScanState *node, ParallelContext *context, void *coordinate);
+extern void ddfdw_initialize_worker(ForeignScanState *node, shm_toc *toc, void *coordinate);
+extern void ddfdw_shutdown(ForeignScanState *node);
+extern bool ddfdw_claim(DdfdwScan *scan);
+extern void ddfdw_share_counts(DdfdwScan *scan);
 
 /* ---- explain.c, analyze.c ---- */
 

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
@@ -68,7 +69,7 @@ ddstore_fdw_validator(PG_FUNCTION_ARGS)
 		DefElem *option = lfirst_node(DefElem, cell);
 
 		if (catalog == ForeignTableRelationId && strcmp(option->defname, "segments") == 0) {
-			if (list_length(parse_segments(defGetString(option))) > 2)
+			if (list_length(parse_segments(defGetString(option))) != 2)
 				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"segments\" must be 'schema.table', not '%s'", defGetString(option)));
 			have_segments = true;
@@ -102,6 +103,18 @@ ddfdw_companion_oid(Oid foreign)
 	}
 	ereport(ERROR, errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
 			errmsg("foreign table \"%s\" lacks the option \"segments\"", get_rel_name(foreign)));
+}
+
+/* The segment table, opened; the lock is meant to be kept to the end of the transaction. */
+Relation
+ddfdw_open_companion(Oid foreign)
+{
+	Relation rel = table_open(ddfdw_companion_oid(foreign), AccessShareLock);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
+		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not an ordinary table, so it holds no segments", RelationGetRelationName(rel)));
+	return rel;
 }
 
 static const char *
@@ -235,9 +248,6 @@ ddfdw_bind(Relation foreign, Relation companion)
 	Oid wrapper = GetForeignServer(GetForeignTable(RelationGetRelid(foreign))->serverid)->fdwid;
 	Oid time_type = InvalidOid;
 
-	if (companion->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				errmsg("\"%s\" is not an ordinary table, so it holds no segments", RelationGetRelationName(companion)));
 	ddfdw_check_access(RelationGetRelid(foreign), RelationGetRelid(companion));
 
 	table->foreign = RelationGetRelid(foreign);

@@ -25,6 +25,9 @@
 /* Assumed rows per segment until the segment table was analyzed: the default of ddstore.managed_table. */
 #define DEFAULT_SEGMENT_ROWS 16384.0
 
+/* Assumed segments per page of the segment table, whose rows keep no more than 2 kB beside TOAST, until then. */
+#define DEFAULT_PAGE_SEGMENTS 16.0
+
 /* Decoding one value, against cpu_tuple_cost for handing over one row. */
 #define DECODE_COST (2.0 * cpu_tuple_cost)
 
@@ -67,15 +70,17 @@ ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 {
 	RelSize *size = palloc0(sizeof *size);
 	/* The lock is kept to the end of the transaction, so that what was planned is still there to be executed. */
-	Relation companion = table_open(ddfdw_companion_oid(foreign), AccessShareLock);
+	Relation companion = ddfdw_open_companion(foreign);
 	BlockNumber pages;
 	double visible;
 
 	estimate_rel_size(companion, NULL, &pages, &size->segments, &visible);
+	size->pages = RelationGetNumberOfBlocks(companion);
+	if (companion->rd_rel->reltuples < 0)
+		size->segments = size->pages * DEFAULT_PAGE_SEGMENTS; /* never analyzed: the guess would be for small rows */
 	size->segments = clamp_row_est(size->segments);
 	size->segment_rows =
 		mean_segment_rows(RelationGetRelid(companion), get_attnum(RelationGetRelid(companion), "n"));
-	size->pages = pages;
 	if (OidIsValid(companion->rd_rel->reltoastrelid)) {
 		Relation toast = table_open(companion->rd_rel->reltoastrelid, AccessShareLock);
 
@@ -110,15 +115,20 @@ needed_columns(RelOptInfo *rel, Oid foreign, List *clauses)
 	return columns;
 }
 
-/* One path: clauses that hold of single segments decide how many of them are fetched and decoded. */
+/*
+ * One path: clauses that hold of single segments decide how many of them are fetched and decoded. With workers, the path
+ * of one process among them.
+ */
 static ForeignPath *
-make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
+make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param, int workers)
 {
 	const RelSize *size = rel->fdw_private;
 	List *clauses = param ? list_concat_copy(param->ppi_clauses, rel->baserestrictinfo) : rel->baserestrictinfo;
 	List *pruning = NIL;
 	double rows = param ? param->ppi_rows : rel->rows;
 	double fetched, decoded, values = list_length(needed_columns(rel, foreign, clauses));
+	double processes = workers;
+	ForeignPath *path;
 	Cost startup, total;
 	QualCost quals;
 	DdfdwCond cond;
@@ -130,6 +140,13 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
 	fetched = clauselist_selectivity(root, pruning, rel->relid, JOIN_INNER, NULL) * size->segments;
 	fetched = Min(fetched + 1.0, size->segments);
 	decoded = fetched * size->segment_rows;
+	if (workers > 0) {
+		if (parallel_leader_participation)
+			processes += Max(1.0 - 0.3 * workers, 0.0); /* as the planner reckons with the leader elsewhere */
+		processes = Min(processes, fetched);
+		rows = clamp_row_est(rows / processes);
+		decoded /= processes;
+	}
 	cost_qual_eval(&quals, clauses, root);
 
 	startup = quals.startup + rel->reltarget->cost.startup + random_page_cost;
@@ -138,7 +155,7 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
 	/* No row comes out before its segment is decoded. */
 	startup += Min(size->segment_rows, decoded) * values * DECODE_COST;
 
-	return create_foreignscan_path(root, rel, NULL, rows,
+	path = create_foreignscan_path(root, rel, NULL, rows,
 #if PG_VERSION_NUM >= 180000
 								   0,
 #endif
@@ -147,6 +164,21 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
 								   NIL,
 #endif
 								   NIL);
+	path->path.parallel_aware = workers > 0;
+	path->path.parallel_workers = workers;
+	return path;
+}
+
+/*
+ * Workers pay by what is decoded, so their number follows from the size the rows would have in a heap. At least one:
+ * without a partial path here, the hot rows beside could not be scanned in parallel either.
+ */
+static int
+worker_count(RelOptInfo *rel)
+{
+	double pages = rel->tuples * (rel->reltarget->width + SizeofHeapTupleHeader) / BLCKSZ;
+
+	return Max(compute_parallel_worker(rel, pages, -1, max_parallel_workers_per_gather), 1);
 }
 
 /* A parameterized path for a join clause by which segments can be pruned, once per set of outer relations. */
@@ -167,7 +199,7 @@ add_join_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *cla
 	if (list_member_ptr(*seen, param))
 		return;
 	*seen = lappend(*seen, param);
-	add_path(rel, (Path *)make_path(root, rel, foreign, param));
+	add_path(rel, (Path *)make_path(root, rel, foreign, param, 0));
 }
 
 typedef struct EquivalenceTarget {
@@ -193,7 +225,10 @@ ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 	add_path(rel, (Path *)make_path(root, rel, foreign,
 									bms_is_empty(rel->lateral_relids)
 										? NULL
-										: get_baserel_parampathinfo(root, rel, rel->lateral_relids)));
+										: get_baserel_parampathinfo(root, rel, rel->lateral_relids),
+									0));
+	if (rel->consider_parallel && bms_is_empty(rel->lateral_relids) && max_parallel_workers_per_gather > 0)
+		add_partial_path(rel, (Path *)make_path(root, rel, foreign, NULL, worker_count(rel)));
 	foreach (cell, rel->joininfo)
 		add_join_path(root, rel, foreign, lfirst_node(RestrictInfo, cell), &seen);
 	if (!rel->has_eclass_joins)

@@ -63,8 +63,7 @@ ddfdw_begin(ForeignScanState *node, int eflags)
 	scan->params = AllocSetContextCreate(scan->context, "ddstore conditions", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scan->context);
 	node->fdw_state = scan;
-	scan->companion_rel =
-		table_open(ddfdw_companion_oid(RelationGetRelid(node->ss.ss_currentRelation)), AccessShareLock);
+	scan->companion_rel = ddfdw_open_companion(RelationGetRelid(node->ss.ss_currentRelation));
 	scan->table = ddfdw_bind(node->ss.ss_currentRelation, scan->companion_rel);
 	unpack_conds(scan, list_nth(plan->fdw_private, DDFDW_PRIVATE_CONDS));
 	make_bounds(scan);
@@ -112,6 +111,7 @@ start(ForeignScanState *node, DdfdwScan *scan)
 {
 	scan->started = true;
 	scan->scans++;
+	scan->position = 0;
 	evaluate(node, scan);
 	if (!scan->empty) {
 		MemoryContext old = MemoryContextSwitchTo(scan->context);
@@ -145,6 +145,8 @@ next_segment(DdfdwScan *scan)
 	TupleTableSlot *row = scan->companion->slot;
 
 	while (ddfdw_companion_next(scan->companion)) {
+		if (!ddfdw_claim(scan))
+			continue;
 		scan->matched++;
 		ddfdw_segment_times(scan->segment, row);
 		scan->row = 0;
@@ -183,6 +185,7 @@ ddfdw_iterate(ForeignScanState *node)
 			scan->empty = true;
 			scan->row = scan->end = 0;
 		}
+		ddfdw_share_counts(scan);
 		MemoryContextSwitchTo(old);
 		if (scan->empty)
 			return slot;

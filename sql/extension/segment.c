@@ -109,7 +109,6 @@ fetch_bytes(TupleTableSlot *row, AttrNumber attno)
 	return bytes;
 }
 
-/* A pause in timing: called in pairs. */
 static void
 clock_start(const DdfdwSegment *segment, instr_time *start)
 {
@@ -118,13 +117,14 @@ clock_start(const DdfdwSegment *segment, instr_time *start)
 }
 
 static void
-clock_stop(DdfdwSegment *segment, instr_time *start)
+clock_stop(DdfdwSegment *segment, const instr_time *start)
 {
 	instr_time now;
 
 	if (segment->timing) {
 		INSTR_TIME_SET_CURRENT(now);
-		INSTR_TIME_ACCUM_DIFF(segment->time_spent, now, *start);
+		INSTR_TIME_SUBTRACT(now, *start);
+		segment->milliseconds += INSTR_TIME_GET_MILLISEC(now);
 	}
 }
 

@@ -117,3 +117,29 @@ def test_a_hundred_series_of_one_segment(cold_table: Callable[..., Any]) -> None
     plan = made.explain("SELECT * FROM plant.sensors WHERE device = 'd1'")
     assert (plan["Actual Rows"], plan["Segments Decoded"]) == (200, 10)
     assert made.differences("site IN (1, 2) AND device > 'd5' AND time < 7") == []
+
+
+def test_workers_share_out_the_segments(sensors: Any) -> None:
+    conn = sensors.conn
+    conn.commit()
+    conn.execute(
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;"
+        " SET max_parallel_workers_per_gather = 3"
+    )
+    query = "SELECT count(temp), sum(rpm), max(state) FROM plant.sensors WHERE time >= '2000-01-01 00:20 UTC'"
+    row = conn.execute(SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + SQL(query)).fetchone()[0][0]
+    assert "Workers Launched" in str(row)
+    plan = sensors.explain(query)
+    assert plan["Parallel Aware"]
+    assert (plan["Segments Total"], plan["Segments Pruned"], plan["Segments Decoded"]) == (18, 3, 15)
+    assert plan["Rows Decoded"] == 1500
+    for clause in ("true", "device = 'b'", "device IS NULL AND temp > 0"):
+        query = f"SELECT count(*), sum(rpm), sum(temp::numeric), max(state) FROM {{}} AS x WHERE {clause}"
+        ours = conn.execute(SQL(query).format(sensors.table.identifier)).fetchone()
+        assert ours == conn.execute(SQL(query).format(sensors.truth)).fetchone()
+    limited = (
+        "SELECT g, l.n FROM generate_series(1, 4) g, LATERAL (SELECT count(*) AS n FROM"
+        " (SELECT 1 FROM {} WHERE rpm IS NOT NULL OFFSET 0) s WHERE g > 0 LIMIT 1) l ORDER BY g"
+    )
+    ours = conn.execute(SQL(limited).format(sensors.table.identifier)).fetchall()
+    assert ours == conn.execute(SQL(limited).format(sensors.truth)).fetchall()

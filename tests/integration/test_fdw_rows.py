@@ -101,8 +101,18 @@ def test_time_types_and_keys(cold_table: Callable[..., Any], time_type: str, key
         assert made.differences(f"time {operator} {middle}") == []
     if time_type == "int8":
         assert made.differences("time < 100::int2 AND time > -12.5 AND time <> 3.0::float8") == []
-    for clause in ("on_off", "NOT on_off", "on_off IS TRUE", "on_off = true", f"id = '{names[0]}'", "site = 2::int8",
-                   "site IN (1, 3)", "tag = 'tag1'", "tag::text > 'tag1'", "site BETWEEN 1 AND 2 AND tag < 'tag2'"):
+    for clause in (
+        "on_off",
+        "NOT on_off",
+        "on_off IS TRUE",
+        "on_off = true",
+        f"id = '{names[0]}'",
+        "site = 2::int8",
+        "site IN (1, 3)",
+        "tag = 'tag1'",
+        "tag::text > 'tag1'",
+        "site BETWEEN 1 AND 2 AND tag < 'tag2'",
+    ):
         if key:
             assert made.differences(clause) == []
     if key:
@@ -214,7 +224,7 @@ def test_analyze_teaches_the_planner(sensors: Any) -> None:
     ).fetchone()
     assert row == (2, pytest.approx(1 / 3))
     assert conn.execute("SELECT reltuples FROM pg_class WHERE relname = 'sensors_cold'").fetchone() == (1800,)
-    conn.execute("ANALYZE ddstore.segment_{}".format(sensors.table.id))
+    conn.execute(f"ANALYZE ddstore.segment_{sensors.table.id}")
     plan = sensors.explain("SELECT * FROM plant.sensors_cold WHERE device = 'a'", "COSTS")
     assert 500 <= plan["Plan Rows"] <= 700
 
