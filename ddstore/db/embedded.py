@@ -52,12 +52,11 @@ def embedded_server(
 
     Raises:
         NotInstalled: the package is missing, or has no PostgreSQL of that major version.
+        NotPermitted: the directory belongs to another user.
     """
     home = (Config.from_env().data_dir if data_dir is None else data_dir).expanduser().absolute()
     if home not in _servers:
-        version_file = home / "pgdata" / "PG_VERSION"
-        if version_file.exists():
-            major = int(version_file.read_text())
+        major = _cluster_major(home) or major
         available = embedded_bin_dirs()
         major = max(available) if major is None else major
         if major not in available:
@@ -67,6 +66,19 @@ def embedded_server(
             )
         _servers[home] = LocalServer(home, available[major], settings or {})
     return _servers[home]
+
+
+def _cluster_major(home: Path) -> int | None:
+    """Return the major version that created the cluster in ``home``, if there is one."""
+    try:
+        return int((home / "pgdata" / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise NotPermitted(
+            f"the directory of the embedded server cannot be used: {error}",
+            remedy="Set DDSTORE_HOME to a directory of your own.",
+        ) from error
 
 
 @cache

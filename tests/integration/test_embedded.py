@@ -191,7 +191,7 @@ _AS_NOBODY = """
     from ddstore.db.embedded import embedded_server
     from ddstore.errors import NotPermitted
 
-    own, foreign = Path(sys.argv[1]), Path(sys.argv[2])
+    own, foreign, taken = map(Path, sys.argv[1:])
     nobody = pwd.getpwnam("nobody")
     os.chown(own, nobody.pw_uid, nobody.pw_gid)
     embedded_server(own / "home")
@@ -201,26 +201,28 @@ _AS_NOBODY = """
     os.setuid(nobody.pw_uid)
     with psycopg.connect(embedded_server(own / "home").start()) as conn:
         print(conn.execute("SHOW data_directory").fetchone()[0])
-    try:
-        embedded_server(foreign).start()
-    except NotPermitted as error:
-        print(error)
+    for home in (foreign, taken):
+        try:
+            embedded_server(home).start()
+        except NotPermitted as error:
+            print(error)
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_an_ordinary_user_and_a_foreign_directory(place: Path) -> None:
-    own, foreign = place / "own", place / "foreign"
-    own.mkdir()
-    foreign.mkdir()
+    own, foreign, taken = place / "own", place / "foreign", place / "taken"
+    for directory in (own, foreign, taken / "pgdata"):
+        directory.mkdir(parents=True)
+    (taken / "pgdata").chmod(0o700)
     script = textwrap.dedent(_AS_NOBODY)
     done = subprocess.run(
-        [sys.executable, "-c", script, str(own), str(foreign)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, str(own), str(foreign), str(taken)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    directory, refusal = done.stdout.splitlines()
+    directory, *refusals = done.stdout.splitlines()
     assert directory == str(own / "home" / "pgdata")
-    assert "DDSTORE_HOME" in refusal
+    assert ["DDSTORE_HOME" in refusal for refusal in refusals] == [True, True]
 
 
 def test_a_planted_socket_directory_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -487,3 +487,37 @@ def test_a_failed_index_build_leaves_no_invalid_index(plain: Connection) -> None
         adopt(plain, "m", time="t", key=["k"])
     assert plain.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'm'::regclass").fetchone() == (0,)
     assert list_tables(plain) == []
+
+
+_TYPES = ["bool", "int2", "int8", "float4", "numeric", "text", "varchar", "bpchar", '"char"', "name", "uuid", "date"]
+_TYPES += ["timestamptz", "interval", "inet", "bytea", "mood", "positive"]
+
+
+def _create_types(conn: Connection) -> None:
+    conn.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);"
+        "CREATE TYPE pair AS (a int, b text)"
+    )
+
+
+@pytest.mark.parametrize("type_", _TYPES)
+def test_key_types(conn: Connection, type_: str) -> None:
+    _create_types(conn)
+    table = create_table(conn, "m", time="t", key={"k": type_}, columns={"x": Lossless()})
+    assert conn.execute(b"SELECT (SELECT k FROM m) IS NOT DISTINCT FROM (SELECT k2 FROM ddstore.segment_1)").fetchone()
+    assert table.keys[0].type == type_.strip('"')
+
+
+@pytest.mark.parametrize("type_", [*_TYPES, "jsonb", "json", "point", "pair", "int4range", "xml"])
+def test_value_types(conn: Connection, type_: str) -> None:
+    _create_types(conn)
+    table = create_table(conn, "m", time="t", columns={"x": (type_, Lossless())})
+    parts = _columns(conn, table.segments)
+    assert ("c2_residual" in parts) == table.values[0].native == (type_ in {"int2", "int8", "float4"})
+    assert ("c2_array" in parts) == (not table.values[0].native)
+
+
+@pytest.mark.parametrize("time_type", ["timestamptz", "timestamp", "int8", "timestamp with time zone", "bigint"])
+def test_time_types(conn: Connection, time_type: str) -> None:
+    table = create_table(conn, "m", time="t", time_type=time_type, columns={"x": Lossless()})
+    assert table.time.type in {"timestamptz", "timestamp", "int8"}
