@@ -111,7 +111,7 @@ class _Weight(torch.autograd.Function):
 
 
 class _Gelu(torch.autograd.Function):
-    """relu(x) - |x| max(0, 1 - |x|/2.5)**2 / 2, within 0.02 of GELU (I-BERT eq. 7 with erf continuous at zero). Q12."""
+    """relu(x) - |x| max(0, 1 - |x|/2.5)**2 / 2, within 0.025 of GELU (I-BERT's second-order erf, made continuous at zero). Q12."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class _Softmax2(torch.autograd.Function):
 
 
 class _Bernoulli(torch.autograd.Function):
-    """Sample bits from probabilities; straight-through gradient (paper section III-B)."""
+    """Sample bits from probabilities; straight-through gradient, as in the paper."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, uniform: Tensor) -> Tensor:
