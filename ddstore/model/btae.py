@@ -111,7 +111,7 @@ class _Weight(torch.autograd.Function):
 
 
 class _Gelu(torch.autograd.Function):
-    """relu(x) - |x| max(0, 1 - |x|/2.5)**2 / 2, Q12: I-BERT's second-order erf made continuous at 0, GELU within 0.025."""
+    """relu(x) - |x| max(0, 1 - |x|/2.5)**2 / 2, Q12: I-BERT's erf made continuous at 0, off GELU by < 0.025."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
