@@ -30,7 +30,7 @@ from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
 from ddstore.codec.segment import EncodedColumn
-from ddstore.compact.plan import SeriesPlan, hot_column
+from ddstore.compact.plan import Escaped, SeriesPlan, hot_column
 from ddstore.compact.rows import HotRows, coded_columns, fetch_rows, hot_columns, read_filenode
 from ddstore.compact.train import SeriesModel
 from ddstore.db.catalog import ManagedTable, load_table
@@ -93,6 +93,8 @@ def commit_segments(conn: Connection, worker: str, segments: Sequence[EncodedSeg
     """
     table = segments[0].plan.table
     rows = HotRows.join([segment.rows for segment in segments])
+    for kind, dumper in _DUMPERS.items():
+        conn.adapters.register_dumper(kind, dumper)
     try:
         _begin(conn, table, rows.filenode)
         _record(conn, worker, segments)
@@ -165,8 +167,6 @@ def _insert(
     conn: Connection, table: ManagedTable, segments: Sequence[EncodedSegment], stored: dict[SeriesModel, int]
 ) -> None:
     with conn.cursor() as cursor:
-        for kind in (_Tids, _Timestamp, _Timestamptz):
-            cursor.adapters.register_dumper(kind, _DUMPERS[kind])
         cursor.executemany(_insert_query(table), [_parameters(s, stored) for s in segments], returning=True)
         for segment in segments:
             row = cursor.fetchone()
@@ -178,9 +178,10 @@ def _insert(
 
 
 def _insert_query(table: ManagedTable) -> pgsql.Composed:
+    relation = Escaped(table.identifier)
     # A key is copied from a row: its text would lose the padding of char(n).
     values: dict[str, pgsql.Composable] = {
-        key.segment_column: pgsql.SQL(sql("compact_key")).format(key=hot_column(key), table=table.identifier)
+        key.segment_column: pgsql.SQL(sql("compact_key")).format(key=Escaped(hot_column(key)), table=relation)
         for key in table.keys
     }
     for name in ("t_min", "t_max", "n", "time"):
@@ -199,11 +200,11 @@ def _insert_query(table: ManagedTable) -> pgsql.Composed:
             array, count = pgsql.Identifier(f"{prefix}_array"), pgsql.Identifier(f"{prefix}_count")
             arrays.append(
                 pgsql.SQL("array_agg({c} ORDER BY {time}, hot.ctid) AS {array}, count({c})::int AS {count}").format(
-                    c=hot_column(column), time=hot_column(table.time), array=array, count=count
+                    c=Escaped(hot_column(column)), time=Escaped(hot_column(table.time)), array=array, count=count
                 )
             )
             values[f"{prefix}_array"], values[f"{prefix}_count"] = array, count
-    gather = pgsql.SQL(sql("compact_gather")).format(arrays=pgsql.SQL(", ").join(arrays), table=table.identifier)
+    gather = pgsql.SQL(sql("compact_gather")).format(arrays=pgsql.SQL(", ").join(arrays), table=relation)
     return pgsql.SQL(sql("compact_insert")).format(
         gather=gather if arrays else pgsql.SQL("SELECT"),
         segments=table.segments_identifier,
@@ -239,11 +240,10 @@ def _parameters(segment: EncodedSegment, stored: dict[SeriesModel, int]) -> dict
 
 
 def _delete(conn: Connection, table: ManagedTable, rows: HotRows) -> None:
-    with conn.cursor() as cursor:
-        cursor.adapters.register_dumper(_Tids, _DUMPERS[_Tids])
-        cursor.execute(sql("compact_rows_named"), {"rows": _Tids(rows.tids())})
-    query = pgsql.SQL(sql("compact_delete")).format(table=table.identifier, columns=hot_columns(table))
-    deleted = fetch_rows(conn, table, query, rows.filenode)
+    query = pgsql.SQL(sql("compact_delete")).format(
+        table=Escaped(table.identifier), columns=Escaped(hot_columns(table))
+    )
+    deleted = fetch_rows(conn, table, query, rows.filenode, {"rows": _Tids(rows.tids())})
     if not deleted.same_rows(rows):
         raise CompactionConflict(
             f"{len(rows)} rows were read, and not exactly these {len(deleted)} could be deleted", series=table.label

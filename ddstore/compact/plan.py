@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql as pgsql
+from psycopg.abc import AdaptContext
 from psycopg.types.json import Jsonb
 
 from ddstore.bounds import Bound, make_bound
@@ -16,6 +17,7 @@ from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 
 __all__ = [
+    "Escaped",
     "SeriesPlan",
     "due_condition",
     "group_plans",
@@ -128,6 +130,18 @@ def series_condition(table: ManagedTable, key: SeriesKey) -> pgsql.Composable:
 def hot_column(column: ManagedColumn) -> pgsql.Composable:
     """Return ``hot.<column>``."""
     return pgsql.Identifier("hot", column.name)
+
+
+class Escaped(pgsql.Composable):
+    """A fragment with its percent signs doubled: for statements run with parameters, where a name may hold one."""
+
+    def __init__(self, fragment: pgsql.Composable) -> None:
+        super().__init__(fragment)
+        self._fragment = fragment
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Return the fragment as psycopg's placeholder syntax wants it."""
+        return self._fragment.as_bytes(context).replace(b"%", b"%%")
 
 
 def _key_text(column: ManagedColumn) -> pgsql.Composable:

@@ -10,13 +10,18 @@ HAVING count(*) >= {min_rows}
 ORDER BY series;
 
 -- name: compact_hot_rows
--- The oldest due rows of one series, as one branch of a binary COPY. xmin tells a row version from a later one
--- in the same place.
-(SELECT {ordinal}::int4, hot.ctid, hot.xmin, {columns}
+-- The oldest due rows of one series, as one branch of a read. xmin tells a row version from a later one in the same
+-- place.
+(SELECT {ordinal}::int4 AS series, {columns}
  FROM ONLY {table} AS hot
  WHERE {series} AND {due}
  ORDER BY {time}, hot.ctid
  LIMIT {rows});
+
+-- name: compact_strung
+-- Many rows as one: each column's binary values strung together, all in the same order.
+WITH rows AS ({rows})
+SELECT {columns} FROM rows;
 
 -- name: compact_filenode
 -- Changes whenever the table is rewritten (CLUSTER, VACUUM FULL, ALTER TYPE), which moves every row.
@@ -95,15 +100,11 @@ SET state = 'failed', finished_at = now(), heartbeat = now(), error = %(error)s,
     not_before = now() + least(interval '1 minute' * 2 ^ least(attempts - 1, 20), interval '1 day')
 WHERE id = %(id)s AND worker = %(worker)s AND state = 'running';
 
--- name: compact_rows_named
--- Name the rows this transaction moves, for the statement that deletes them (COPY takes no parameters).
-SELECT set_config('ddstore_compact.rows', (%(rows)s::tid[])::text, true) IS NOT NULL;
-
 -- name: compact_delete
--- Delete the rows named above and send what was deleted.
+-- Delete exactly these rows, and return what was deleted.
 DELETE FROM ONLY {table} AS hot
-WHERE hot.ctid = ANY (current_setting('ddstore_compact.rows')::tid[])
-RETURNING 0::int4, hot.ctid, hot.xmin, {columns};
+WHERE hot.ctid = ANY (%(rows)s::tid[])
+RETURNING 0::int4 AS series, {columns};
 
 -- name: compact_gather
 -- Columns that the core does not code, gathered from the very rows that are deleted; nothing when one is gone.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.compact import CompactOptions, compact, verify, worker
@@ -23,7 +23,7 @@ EVERYTHING = CompactOptions(all=True, train="never", vacuum=False)
 
 
 def _fill(conn: Connection, query: str) -> None:
-    conn.execute(SQL(query))  # type: ignore[arg-type]
+    conn.execute(query)  # type: ignore[call-overload]
     conn.commit()
 
 
@@ -147,6 +147,28 @@ def test_a_table_without_key(twins: Twins) -> None:
     twins.conn.commit()
     report = compact(twins.database, CompactOptions(table="lone", all=True, train="never"))
     assert [(s.series, s.rows, s.segments) for s in report.series] == [((), 100, 7)]
+
+
+def test_strange_names(whole: tuple[Database, Connection]) -> None:
+    """Percent signs, quotes and braces in names and keys are neither placeholders nor SQL."""
+    db, conn = whole
+    _fill(
+        conn,
+        """CREATE TABLE "%s {} ""t" ("the %(time)s" timestamptz NOT NULL, "%" text, "{v} %%" float8, "'%b" text)""",
+    )
+    table = adopt(conn, '"%s {} ""t"', time="the %(time)s", key=["%"], segment_rows=64)
+    _fill(
+        conn,
+        r"""INSERT INTO "%s {} ""t" SELECT timestamptz '2024-01-01' + g * interval '1 s', k, g, k || g
+            FROM unnest(ARRAY['50 %', '%(x)s', '{}', '\', '''']) AS k, generate_series(1, 70) AS g""",
+    )
+    report = compact(db, EVERYTHING)
+    assert (report.failed, report.rows) == ([], 350)
+    query = SQL("SELECT count(*), count(*) FILTER (WHERE {} = {} || {}) FROM {}").format(
+        *map(Identifier, ("'%b", "%", "{v} %%")), table.identifier
+    )
+    assert conn.execute(query).fetchall() == [(350, 350)]
+    assert verify(db).ok
 
 
 def test_hot_for_keeps_young_rows(twins: Twins) -> None:
