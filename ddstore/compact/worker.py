@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -49,12 +49,18 @@ _CONFLICTS = (
 
 
 def compact(
-    database: Database, options: CompactOptions | None = None, *, progress: Progress | None = None
+    database: Database,
+    options: CompactOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> CompactReport:
     """Move the hot rows that are due into segments, now, and say what was done.
 
     A series that cannot be compacted is reported (and backed off in ``ddstore.job``), and blocks no other. Any number
     of processes may call this at once.
+
+    ``stop`` is asked between batches; once it says True the run ends with what is committed, and the rest stays hot.
 
     Raises:
         SchemaMismatch: ``options.table`` is not managed, or was altered since it was adopted.
@@ -74,7 +80,7 @@ def compact(
             plans.append(plan_table(conn, table, options))
     total = sum(plan.rows for table_plans in plans for plan in table_plans)
     with Worker(database) as worker, ThreadPoolExecutor(min(8, os.cpu_count() or 1), "ddstore-encode") as pool:
-        run = _Run(database, worker, options, report, pool, progress, total)
+        run = _Run(database, worker, options, report, pool, progress, stop, total)
         for table_plans in plans:
             run.table(table_plans)
     if options.vacuum:
@@ -115,6 +121,7 @@ class _Run:
         report: CompactReport,
         pool: ThreadPoolExecutor,
         progress: Progress | None,
+        stop: Callable[[], bool] | None,
         total: int,
     ) -> None:
         self._database = database
@@ -123,6 +130,7 @@ class _Run:
         self._report = report
         self._pool = pool
         self._progress = progress
+        self._stop = stop or (lambda: False)
         self._total = total
         self._done = 0
         self._trainer = Trainer(options)
@@ -132,6 +140,8 @@ class _Run:
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
         for group in group_plans(plans, max_rows=COMMIT_ROWS, max_series=GROUP_SERIES):
+            if self._stop():
+                return
             with self._database.connection() as conn:
                 self._jobs = claim(conn, self._worker.name, group, force=self._options.all)
             taken = [plan for plan in group if plan.key in self._jobs]
@@ -204,7 +214,7 @@ class _Run:
         done, conflicts = 0, 0
         since: int | None = None
         models: dict[int, SeriesModel] | None = None
-        while done < plan.rows:
+        while done < plan.rows and not self._stop():
             rows, bounds, stored = self._read([plan], [min(batch, plan.rows - done)], since=since)
             if models is None:
                 models = {column: model for (_, column), model in stored.items()}
