@@ -250,7 +250,7 @@ def test_unsupported_type_is_refused_with_a_way_out(store: Store) -> None:
         store.write({"t": [START], "x": [1.5]}, table="t")
     with store.connection() as conn:
         conn.execute(
-            "INSERT INTO t SELECT timestamptz '2024-01-01' + g * interval '1s', g / 8.0 FROM generate_series(1, 2000) g"
+            "INSERT INTO t SELECT timestamp '2024-01-01' + g * interval '1s', g / 8.0 FROM generate_series(1, 2000) g"
         )
     for _ in range(2):
         texts = store.read(table="t").columns["x"]
