@@ -205,7 +205,12 @@ def _moments(rest: NDArray[Any], kinds: set[type], name: str, null: NDArray[np.b
     whole = np.array(moments, dtype="datetime64[us]")
     if not digits.any():
         return whole
-    return whole.astype("datetime64[ns]") + digits.astype("timedelta64[ns]")
+    if (far := np.abs(whole.view(np.int64)) >= 2**63 // 1000 - 1).any():
+        row = int(np.flatnonzero(~null)[first(far)])
+        raise InvalidSeries(
+            "a time so far away does not go with nanoseconds elsewhere", column=name, row=row, remedy="Round them."
+        )
+    return np.asarray(whole.astype("datetime64[ns]") + digits.astype("timedelta64[ns]"))
 
 
 def _from_pandas(values: Any, name: str) -> Column:

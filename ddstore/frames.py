@@ -65,9 +65,10 @@ def _named(data: Any, time: str) -> Iterable[tuple[Any, Any]]:
 
 
 def _masked(values: Any, valid: Any, name: str) -> Column:
-    if valid is None or values.dtype.kind != "O":
-        return Column(values, valid) if values.dtype.kind != "O" else make_column(values, name=name)
-    return make_column(np.where(valid, values, None), name=name)
+    if values.dtype.kind != "O":
+        return Column(values, valid)
+    # Texts: None is NULL, whatever a mask besides says.
+    return make_column(values if valid is None else np.where(valid, values, np.array(None, dtype=object)), name=name)
 
 
 def _pandas(data: Any, time: str) -> Iterable[tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from ddstore.arrays import Column
 from ddstore.codec.segment import decode_column
 from ddstore.codec.times import decode_times
 from ddstore.db.catalog import ManagedColumn, ManagedTable
-from ddstore.db.copy import copy_out, select_cast, values_of
+from ddstore.db.copy import WIDTHS, copy_out, select_cast, strung_out, values_of
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 from ddstore.errors import CorruptSegment, SchemaMismatch
@@ -27,6 +27,7 @@ from ddstore.series import Frame
 __all__ = ["DecodedSegment", "Selection", "begin_snapshot", "decode_segments", "read_table", "select_rows"]
 
 _SEGMENTS_AT_ONCE = 32
+_STRUNG_HEAP = 2**31  # bytes; a row takes at least 36 there, so this is fewer than 2**26 rows
 _PG_MAX = 9_223_371_331_200_000_000  # the first microsecond since 2000 that is no timestamp any more
 
 Pair = tuple[NDArray[Any], NDArray[np.bool_] | None]
@@ -262,8 +263,11 @@ def _read_hot(conn: Connection, table: ManagedTable, selection: Selection, keys:
         table=table.identifier,
         condition=selection.rows(table),
     )
+    types = [type_ for _, type_ in casts]
+    size = conn.execute(sql("read_heap_size"), {"oid": table.oid}).fetchone()
+    strung = size is not None and size[0] < _STRUNG_HEAP and all(type_ in WIDTHS for type_ in types)
     with conn.cursor() as cursor:
-        time, *columns = copy_out(cursor, query, [type_ for _, type_ in casts])
+        time, *columns = (strung_out if strung else copy_out)(cursor, query, types)
     if time.valid is not None:
         raise SchemaMismatch(
             "a row has no time",

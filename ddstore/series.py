@@ -182,7 +182,7 @@ class Frame:
             if valid is None:
                 data[name] = pandas.Series(values)
             elif values.dtype.kind == "O":
-                data[name] = pandas.Series(np.where(valid, values, None), dtype=object)
+                data[name] = pandas.Series(np.where(valid, values, _NONE), dtype=object)
             elif values.dtype.kind == "f":
                 data[name] = pandas.Series(np.where(valid, values, np.array(np.nan, values.dtype)))
             elif values.dtype.kind == "M":
@@ -204,7 +204,7 @@ class Frame:
         for name, values in self._parts():
             valid = self.valid.get(name)
             if values.dtype.kind == "O":
-                texts = values if valid is None else np.where(valid, values, None)
+                texts = values if valid is None else np.where(valid, values, _NONE)
                 columns.append(polars.Series(name, texts.tolist(), dtype=polars.String))
             else:
                 column = polars.Series(name, values)
@@ -230,6 +230,9 @@ class Frame:
 
     def _parts(self) -> list[tuple[str, NDArray[Any]]]:
         return [*self.keys.items(), *self.columns.items()]
+
+
+_NONE = np.array(None, dtype=object)
 
 
 def exact_float64(column: Column, *, name: str) -> NDArray[np.float64]:

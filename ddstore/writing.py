@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
 from psycopg import errors as pg_errors
 
@@ -42,12 +43,15 @@ def write_series(conn: Connection, series: Series) -> WriteReport:
     """Append a series to ``ddstore.samples`` and keep its bound; in the caller's transaction.
 
     Raises:
+        InvalidSeries: the series is empty, as a read may return it.
         BoundConflict: the series already keeps another bound.
         NotInstalled, NotPermitted: see :func:`ddstore.db.manage.ensure_samples`.
     """
+    if not len(series):
+        raise InvalidSeries("the series is empty", series=series.name, remedy="Give at least one row.")
     table = ensure_samples(conn)
     _keep_bound(conn, table, series)
-    time = series.time.astype("datetime64[us]", copy=False).view("int64") - PG_EPOCH_US
+    time = series.time.view(np.int64) - PG_EPOCH_US
     fields = [
         CopyField("series", "c", series.name.encode()),
         CopyField("time", "8", time),

@@ -1,5 +1,9 @@
-from collections.abc import Buffer
-from typing import TypedDict
+from typing import Any, TypeAlias, TypedDict
+
+from numpy.typing import NDArray
+
+# collections.abc.Buffer is Python 3.12's.
+Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 
 FORMAT_VERSION: int
 MAX_ROWS: int
@@ -50,7 +54,7 @@ def btae_predict(section: Buffer, latents: Buffer, n_windows: int, /) -> bytes: 
 # A column to send is (kind, data, valid or None, offsets or None): kind "1", "2", "4", "8": fixed-width, native-endian;
 # "u": 16 bytes as they are; "v" text and "j" jsonb: UTF-8 bytes and int64 offsets (rows + 1); "c": the same bytes in
 # every row. Rows only: the stream's header and trailer are the caller's.
-def copy_encode(columns: list[tuple[str, Buffer, Buffer | None, Buffer | None]], start: int, stop: int, /) -> bytes: ...
+def copy_encode(columns: list[tuple[str, Any, Any, Any]], start: int, stop: int, /) -> bytes: ...
 
 # A whole stream. Widths in bytes, 2, 4 and 8 come back native-endian; -1 is a variable field, a pair of its bytes and
 # int64 offsets. A NULL is all zeros (or empty); masks are None where a column has no NULLs. ValueError: no such stream.

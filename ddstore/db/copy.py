@@ -22,7 +22,17 @@ from ddstore.arrays import Column, first
 from ddstore.errors import InvalidSeries, SchemaMismatch
 from ddstore.moments import PG_EPOCH_DAYS, epoch_ticks, moments_of, pg_days, pg_micros
 
-__all__ = ["TEXT_TYPES", "WIDTHS", "CopyField", "copy_in", "copy_out", "make_field", "select_cast", "values_of"]
+__all__ = [
+    "TEXT_TYPES",
+    "WIDTHS",
+    "CopyField",
+    "copy_in",
+    "copy_out",
+    "make_field",
+    "select_cast",
+    "strung_out",
+    "values_of",
+]
 
 Cursor = psycopg.Cursor[Any]
 
@@ -42,8 +52,8 @@ WIDTHS: Mapping[str, int] = {
 #: Types whose wire form is their text.
 TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name", "json"})
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
 _CHUNK_ROWS = 65_536
 _UUID = re.compile(rb"(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})*")
 
@@ -65,10 +75,10 @@ def copy_in(cur: Cursor, table: pgsql.Composable, fields: Sequence[CopyField], r
     statement = pgsql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, names)
     columns = [(field.kind, field.data, field.valid, field.offsets) for field in fields]
     with cur.copy(statement) as copy:
-        copy.write(_HEADER)
+        copy.write(HEADER)
         for start in range(0, rows, _CHUNK_ROWS):
             copy.write(_native.copy_encode(columns, start, min(start + _CHUNK_ROWS, rows)))
-        copy.write(_TRAILER)
+        copy.write(TRAILER)
     return cur.rowcount
 
 
@@ -108,6 +118,53 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "timestamp": np.dtype(np.int64),
     "date": np.dtype(np.int32),
     "tid": np.dtype(np.uint8),
+}
+
+
+def strung_out(cur: Cursor, query: pgsql.Composable, types: Sequence[str]) -> list[Column]:
+    """As :func:`copy_out`, several times faster, for fixed-width types only: each column is strung into one value.
+
+    COPY sends a message per row, and that is what it costs; here the server sends two values per column. A value ends
+    at 1 GB, so the caller makes sure of at most 2**26 rows, and that the plan is not parallel (rows keep their order).
+    """
+    names = [pgsql.Identifier("r", f"c{i}") for i in range(len(types))]
+    parts = [
+        pgsql.SQL("string_agg(coalesce({}({}), {}), {}), string_agg(boolsend({} IS NOT NULL), {})").format(
+            pgsql.Identifier("pg_catalog", _SEND[type_]),
+            name,
+            pgsql.Literal(bytes(WIDTHS[type_])),
+            pgsql.Literal(b""),
+            name,
+            pgsql.Literal(b""),
+        )
+        for name, type_ in zip(names, types, strict=True)
+    ]
+    statement = pgsql.SQL("SELECT {} FROM ({}) AS r ({})").format(
+        pgsql.SQL(", ").join(parts),
+        query,
+        pgsql.SQL(", ").join(pgsql.Identifier(f"c{i}") for i in range(len(types))),
+    )
+    row = cur.execute(statement, binary=True).fetchone()
+    assert row is not None
+    columns = []
+    for i, type_ in enumerate(types):
+        # No rows at all: the aggregates are NULL. The copy below is writable, as the bytes are not.
+        data, mask = row[2 * i] or b"", np.frombuffer(row[2 * i + 1] or b"", dtype=np.bool_)
+        values = np.frombuffer(data, dtype=_DTYPES[type_].newbyteorder(">")).astype(_DTYPES[type_])
+        columns.append(Column(values, None if mask.all() else mask))
+    return columns
+
+
+_SEND: Mapping[str, str] = {
+    "bool": "boolsend",
+    "int2": "int2send",
+    "int4": "int4send",
+    "int8": "int8send",
+    "float4": "float4send",
+    "float8": "float8send",
+    "timestamptz": "timestamptz_send",
+    "timestamp": "timestamp_send",
+    "date": "date_send",
 }
 
 

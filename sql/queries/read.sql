@@ -11,6 +11,9 @@ SELECT set_config('synchronize_seqscans', 'off', true), set_config('max_parallel
 -- name: read_hot
 SELECT {columns} FROM ONLY {table} AS t WHERE {condition}
 
+-- name: read_heap_size
+SELECT pg_relation_size(%(oid)s::oid::regclass);
+
 -- name: read_segments
 -- What is small of the segments: how many rows, and whose.
 SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
