@@ -1,0 +1,133 @@
+"""Models: trained where they pay, stored once, shared by a series' segments, replaced when the series drifts."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddstore.bounds import Absolute
+from ddstore.compact import CompactOptions, CompactReport, compact, verify
+from ddstore.db.catalog import ManagedTable
+from ddstore.db.copy import CopyField, copy_in
+from ddstore.db.manage import create_table
+from ddstore.db.pool import Connection, Database
+from fix_model import periodic
+
+SEGMENT = 4096
+ROWS = 24 * SEGMENT
+
+
+@pytest.fixture
+def steady_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for a number of epochs, not of seconds: what comes out then depends on no clock."""
+    pytest.importorskip("torch", reason="training needs torch")
+    import ddstore.model
+
+    train = ddstore.model.train_btae
+
+    def trained(windows: np.ndarray[Any, Any], *, eps: float, seed: int, budget_seconds: float) -> Any:
+        assert budget_seconds > 0
+        return train(windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=80, sample_windows=800, device="cpu")
+
+    monkeypatch.setattr(ddstore.model, "train_btae", trained)
+
+
+@pytest.fixture
+def machine(conn: Connection) -> ManagedTable:
+    """An empty table of one series, coarse bound, segments of 4096 rows."""
+    table = create_table(conn, "machine", time="time", columns={"v": Absolute(1.0)}, segment_rows=SEGMENT)
+    conn.commit()
+    return table
+
+
+def _write(conn: Connection, table: ManagedTable, values: np.ndarray[Any, Any], start: int = 0) -> None:
+    time = (start + np.arange(len(values), dtype=np.int64)) * 1_000_000
+    with conn.cursor() as cursor:
+        copy_in(cursor, table.identifier, [CopyField("time", "8", time), CopyField("v", "8", values)], len(values))
+    conn.commit()
+
+
+def _compact(db: Database, **options: Any) -> CompactReport:
+    given: dict[str, Any] = {"all": True, "train": "always", "train_seconds": 12.0, "vacuum": False}
+    report = compact(db, CompactOptions(**given | options))
+    assert report.failed == []
+    return report
+
+
+def _models(conn: Connection) -> list[tuple[Any, ...]]:
+    rows = conn.execute("SELECT id, octet_length(bytes), record FROM ddstore.model ORDER BY id").fetchall()
+    conn.commit()
+    return rows
+
+
+def test_a_model_is_trained_shared_and_reused(
+    db: Database, conn: Connection, machine: ManagedTable, steady_training: None
+) -> None:
+    values = periodic(2 * ROWS)
+    _write(conn, machine, values[:ROWS])
+    report = _compact(db)
+    (model,) = _models(conn)
+    assert report.series[0].modes.get("btae", 0) > 12, report.series[0].notes
+    assert (report.series[0].models, report.model_bytes) == (1, model[1])
+    assert model[2]["seed"] == 0
+    assert model[2]["bits_per_sample"] < model[2]["bits_per_sample_without"]
+    used = conn.execute("SELECT DISTINCT c2_model FROM ddstore.segment_1 WHERE c2_model IS NOT NULL").fetchall()
+    assert used == [(model[0],)]
+
+    _write(conn, machine, values[ROWS:], ROWS)
+    assert _compact(db, train="never").series[0].modes.get("btae", 0) > 12
+    assert _models(conn) == [model]
+    conn.execute("CREATE TABLE read_back AS SELECT v FROM machine ORDER BY time")
+    read = np.array(conn.execute("SELECT v FROM read_back").fetchall()).ravel()
+    conn.commit()
+    if len(read):  # with the extension
+        assert np.abs(read - values).max() <= 1.0
+    assert verify(db).ok
+
+
+def test_drift_trains_anew(db: Database, conn: Connection, machine: ManagedTable, steady_training: None) -> None:
+    _write(conn, machine, periodic(ROWS))
+    _compact(db)
+    _write(conn, machine, 5 * periodic(ROWS, seed=1), ROWS)  # the same shapes, five times as high
+    report = _compact(db)
+    assert any("drifted" in note for note in report.series[0].notes)
+    first, *more = _models(conn)
+    assert all(record["replaces"] == first[0] for _, _, record in more)
+    assert verify(db).ok
+
+
+def test_noise_keeps_no_model(db: Database, conn: Connection, machine: ManagedTable, steady_training: None) -> None:
+    _write(conn, machine, np.random.default_rng(3).normal(0, 10, 4 * SEGMENT))
+    report = _compact(db)
+    assert _models(conn) == []
+    assert any("would not pay" in note for note in report.series[0].notes)
+
+
+def test_without_torch_the_report_says_so(
+    db: Database, conn: Connection, machine: ManagedTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("ddstore.model")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("ddstore.model", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    _write(conn, machine, periodic(ROWS))
+    report = _compact(db)
+    assert report.rows == ROWS
+    assert "btae" not in report.series[0].modes
+    assert "pip install 'ddstore[train]'" in report.series[0].notes[0]
+    assert "pip install 'ddstore[train]'" in report.notes[0]
+    note = conn.execute("SELECT note FROM ddstore.compaction").fetchone()
+    assert note is not None
+    assert "pip install" in note[0]
+
+
+@pytest.mark.parametrize("options", [{"train": "never"}, {"train": "auto", "profile": "fast"}, {"train_seconds": 0.0}])
+def test_training_that_was_not_asked_for(
+    db: Database, conn: Connection, machine: ManagedTable, options: dict[str, Any]
+) -> None:
+    _write(conn, machine, periodic(4 * SEGMENT))
+    report = _compact(db, **options)
+    assert (report.rows, report.series[0].notes, _models(conn)) == (4 * SEGMENT, [], [])
