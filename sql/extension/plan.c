@@ -49,7 +49,7 @@ mean_segment_rows(Oid companion, AttrNumber n)
 		return DEFAULT_SEGMENT_ROWS;
 	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_MCV, InvalidOid, ATTSTATSSLOT_VALUES | ATTSTATSSLOT_NUMBERS)) {
 		for (int i = 0; i < slot.nvalues && i < slot.nnumbers; i++) {
-			common += slot.numbers[i] * DatumGetInt32(slot.values[i]);
+			common += (double)slot.numbers[i] * DatumGetInt32(slot.values[i]);
 			common_share += slot.numbers[i];
 		}
 		free_attstatsslot(&slot);
