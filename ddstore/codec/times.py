@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddstore.codec.segment import decode_column, encode_exact
+from ddstore.errors import CorruptSegment
 
 __all__ = ["decode_times", "encode_times"]
 
@@ -22,5 +23,6 @@ def decode_times(data: bytes, n: int) -> NDArray[np.int64]:
         CorruptSegment: ``data`` is damaged or holds another number of timestamps.
     """
     time, valid = decode_column(data, None, None, "int8", n)
-    assert valid is None
+    if valid is not None:
+        raise CorruptSegment("timestamps with NULLs", remedy="Run ddstore verify to list every damaged segment.")
     return time
