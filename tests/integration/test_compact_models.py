@@ -21,8 +21,9 @@ ROWS = 24 * SEGMENT
 
 
 @pytest.fixture
-def steady_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for a number of epochs, not of seconds: what comes out then depends on no clock."""
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Train for this many epochs, not for some seconds: what comes out then depends on no clock."""
+    chosen = [45]
     pytest.importorskip("torch", reason="training needs torch")
     import ddstore.model
 
@@ -30,9 +31,12 @@ def steady_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def trained(windows: np.ndarray[Any, Any], *, eps: float, seed: int, budget_seconds: float) -> Any:
         assert budget_seconds > 0
-        return train(windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=80, sample_windows=800, device="cpu")
+        return train(
+            windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=chosen[0], sample_windows=600, device="cpu"
+        )
 
     monkeypatch.setattr(ddstore.model, "train_btae", trained)
+    return chosen
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def _models(conn: Connection) -> list[tuple[Any, ...]]:
 
 
 def test_a_model_is_trained_shared_and_reused(
-    db: Database, conn: Connection, machine: ManagedTable, steady_training: None
+    db: Database, conn: Connection, machine: ManagedTable, epochs: list[int]
 ) -> None:
     values = periodic(2 * ROWS)
     _write(conn, machine, values[:ROWS])
@@ -88,9 +92,10 @@ def test_a_model_is_trained_shared_and_reused(
     assert verify(db).ok
 
 
-def test_drift_trains_anew(db: Database, conn: Connection, machine: ManagedTable, steady_training: None) -> None:
+def test_drift_trains_anew(db: Database, conn: Connection, machine: ManagedTable, epochs: list[int]) -> None:
     _write(conn, machine, periodic(ROWS))
     _compact(db)
+    epochs[0] = 2
     _write(conn, machine, 5 * periodic(ROWS, seed=1), ROWS)  # the same shapes, five times as high
     report = _compact(db)
     assert any("drifted" in note for note in report.series[0].notes)
@@ -99,8 +104,9 @@ def test_drift_trains_anew(db: Database, conn: Connection, machine: ManagedTable
     assert verify(db).ok
 
 
-def test_noise_keeps_no_model(db: Database, conn: Connection, machine: ManagedTable, steady_training: None) -> None:
+def test_noise_keeps_no_model(db: Database, conn: Connection, machine: ManagedTable, epochs: list[int]) -> None:
     _write(conn, machine, np.random.default_rng(3).normal(0, 10, 4 * SEGMENT))
+    epochs[0] = 2
     report = _compact(db)
     assert _models(conn) == []
     assert any("would not pay" in note for note in report.series[0].notes)
