@@ -70,14 +70,22 @@ def plan_table(conn: Connection, table: ManagedTable, options: CompactOptions) -
     return [SeriesPlan(table, tuple(key), rows) for key, rows in conn.execute(query)]
 
 
-def group_plans(plans: Iterable[SeriesPlan], *, max_rows: int, max_series: int) -> Iterator[list[SeriesPlan]]:
-    """Group neighbouring small series, so that each group is read and committed at once.
+def group_plans(
+    plans: Iterable[SeriesPlan], *, max_rows: int, max_series: int, alone_rows: int
+) -> Iterator[list[SeriesPlan]]:
+    """Group small series, so that each group is read and committed at once.
 
-    A series with more than ``max_rows`` rows is a group of its own.
+    Series of ``alone_rows`` rows and more come first, each a group of its own.
     """
     group: list[SeriesPlan] = []
     rows = 0
+    small = []
     for plan in plans:
+        if plan.rows >= min(alone_rows, max_rows):
+            yield [plan]
+        else:
+            small.append(plan)
+    for plan in small:
         if group and (rows + plan.rows > max_rows or len(group) == max_series):
             yield group
             group, rows = [], 0

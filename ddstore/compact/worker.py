@@ -21,7 +21,7 @@ from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_tabl
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
 from ddstore.compact.rows import HotRows, coded_columns, read_rows, row_width
-from ddstore.compact.train import SeriesModel, Trainer, load_models
+from ddstore.compact.train import MIN_SEGMENTS, SeriesModel, Trainer, load_models
 from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import ManagedTable, SeriesKey, list_tables, load_table, require_intact
 from ddstore.db.pool import Database
@@ -83,6 +83,11 @@ def compact(
         run = _Run(database, worker, options, report, pool, progress, stop, total)
         for table_plans in plans:
             run.table(table_plans)
+    if run.left_alone:
+        report.notes.append(
+            f"{run.left_alone} series were left alone: another worker has them, or they wait after a failure "
+            "(see ddstore.compaction; all=True does not wait)"
+        )
     if options.vacuum:
         moved = {series.table for series in report.series if series.rows}
         for table in tables:
@@ -134,17 +139,21 @@ class _Run:
         self._total = total
         self._done = 0
         self._trainer = Trainer(options)
+        self.left_alone = 0
         self._jobs: dict[SeriesKey, int] = {}
         self._reports: dict[SeriesKey, SeriesReport] = {}
 
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
-        for group in group_plans(plans, max_rows=COMMIT_ROWS, max_series=GROUP_SERIES):
+        # What is large enough to train a model on is not lumped together with others.
+        alone = MIN_SEGMENTS * segment_rows_of(plans[0], self._options) if plans else 0
+        for group in group_plans(plans, max_rows=COMMIT_ROWS, max_series=GROUP_SERIES, alone_rows=alone):
             if self._stop():
                 return
             with self._database.connection() as conn:
                 self._jobs = claim(conn, self._worker.name, group, force=self._options.all)
             taken = [plan for plan in group if plan.key in self._jobs]
+            self.left_alone += len(group) - len(taken)
             self._reports = {p.key: SeriesReport(p.table.label, p.key, planned=p.rows) for p in taken}
             self._report.series.extend(self._reports.values())
             try:
@@ -164,7 +173,7 @@ class _Run:
         started = time.monotonic()
         try:
             failed = self._move_group(plans)
-        except (ConnectionFailed, LeaseLost):
+        except ConnectionFailed:
             raise
         except _CONFLICTS:
             for plan in plans:

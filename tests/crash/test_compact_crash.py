@@ -116,7 +116,9 @@ def test_encoding_fails(twins: Twins, error: Exception) -> None:
     ).fetchone()
     twins.conn.commit()
     assert state == ("failed", 1, report.failed[0].error, True)
-    assert twins.compact(all=False, min_rows=1).series == []  # it waits
+    waiting = twins.compact(all=False, min_rows=1)
+    assert (waiting.series, len(waiting.notes)) == ([], 1)
+    assert "wait after a failure" in waiting.notes[0]
     assert len(twins.compact().failed) == 1  # unless told otherwise
     twins.monkeypatch.setattr(worker, "encode_segment", encode)
     assert twins.compact().rows == 100

@@ -185,6 +185,20 @@ def test_a_worker_that_lost_its_lease_writes_nothing(twins: Twins) -> None:
     assert twins.differences() == []
 
 
+def test_one_lost_lease_in_a_group_is_no_one_elses_trouble(twins: Twins) -> None:
+    for device in "abc":
+        twins.insert(1, 100, device)
+
+    def take_over() -> None:
+        twins.conn.execute("UPDATE ddstore.job SET worker = 'another' WHERE series_key = '[\"b\"]'")
+        twins.conn.commit()
+
+    twins.between(take_over)
+    report = twins.compact()
+    assert (report.rows, report.failed, twins.hot) == (200, [], 100)
+    assert twins.differences() == []
+
+
 def test_the_table_is_released(twins: Twins) -> None:
     twins.insert(1, 200)
 

@@ -42,14 +42,17 @@ def test_cut_leaves_out_only_a_rest_that_may_stay(count: int, segment_rows: int,
     assert rest == 0 or not partial or rest < min_rows
 
 
-@given(st.lists(st.integers(1, 300)), st.integers(1, 400), st.integers(1, 9))
-def test_groups_keep_order_and_limits(rows: list[int], max_rows: int, max_series: int) -> None:
+@given(st.lists(st.integers(1, 300)), st.integers(1, 400), st.integers(1, 9), st.integers(1, 400))
+def test_groups_hold_every_series_once_within_limits(
+    rows: list[int], max_rows: int, max_series: int, alone_rows: int
+) -> None:
     plans = [SeriesPlan(TABLE, (str(number),), count) for number, count in enumerate(rows)]
-    groups = list(group_plans(plans, max_rows=max_rows, max_series=max_series))
-    assert [plan for group in groups for plan in group] == plans
+    groups = list(group_plans(plans, max_rows=max_rows, max_series=max_series, alone_rows=alone_rows))
+    assert sorted((plan for group in groups for plan in group), key=lambda plan: int(plan.key[0] or "")) == plans
     for group in groups:
         assert 1 <= len(group) <= max_series
         assert len(group) == 1 or sum(plan.rows for plan in group) <= max_rows
+        assert len(group) == 1 or max(plan.rows for plan in group) < alone_rows
 
 
 def _rows(seed: int, count: int) -> HotRows:
