@@ -30,7 +30,7 @@ class CompactOptions:
 
     Attributes:
         table: name (``schema.table``) or catalog id of the only table to compact; None is every managed table.
-        profile: decode-cost budget for the segments of this run: fast, balanced or archive.
+        profile: decode-cost budget for the segments of this run: fast (no models), balanced or archive.
         all: every hot row becomes cold: neither ``min_rows`` nor ``hot_for`` nor a failed series' waiting time holds.
         partial: a series' last, incomplete segment is written too when it has ``min_rows`` rows.
         min_rows: series (and last segments) with fewer rows stay hot.

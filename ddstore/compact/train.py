@@ -146,7 +146,7 @@ class Trainer:
         options = self._options
         if len(values) < MIN_SEGMENTS * segment_rows or options.train == "never":
             return current
-        if options.train == "auto" and (options.profile or plan.table.profile) == "fast":
+        if (options.profile or plan.table.profile) == "fast":  # no room for a model in its decode budget
             return current
         sample = _Sample(values, valid, column.type, bound, segment_rows)
         if current is not None:

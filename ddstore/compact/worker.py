@@ -145,9 +145,12 @@ class _Run:
 
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
+        if not plans:
+            return
         # What is large enough to train a model on is not lumped together with others.
-        alone = MIN_SEGMENTS * segment_rows_of(plans[0], self._options) if plans else 0
-        for group in group_plans(plans, max_rows=COMMIT_ROWS, max_series=GROUP_SERIES, alone_rows=alone):
+        alone = MIN_SEGMENTS * segment_rows_of(plans[0], self._options)
+        most = min(COMMIT_ROWS, READ_BYTES // row_width(plans[0].table))
+        for group in group_plans(plans, max_rows=most, max_series=GROUP_SERIES, alone_rows=alone):
             if self._stop():
                 return
             with self._database.connection() as conn:
@@ -263,7 +266,10 @@ class _Run:
         with self._database.connection() as conn:
             rows = read_rows(conn, list(zip(plans, limits, strict=True)), self._options, since=since)
             # After the rows: a bound that was tightened before a row was written is seen with that row.
-            return rows, load_bounds(conn, plans), load_models(conn, plans)
+            bounds = load_bounds(conn, plans)
+            # The fast profile's decode budget has no room for a model.
+            fast = (self._options.profile or plans[0].table.profile) == "fast"
+            return rows, bounds, {} if fast else load_models(conn, plans)
 
     def _train(
         self, plan: SeriesPlan, rows: HotRows, bounds: Mapping[int, Bound], models: dict[int, SeriesModel]

@@ -81,7 +81,9 @@ def test_a_model_is_trained_shared_and_reused(
     used = conn.execute("SELECT DISTINCT c2_model FROM ddstore.segment_1 WHERE c2_model IS NOT NULL").fetchall()
     assert used == [(model[0],)]
 
-    _write(conn, machine, values[ROWS:], ROWS)
+    _write(conn, machine, values[ROWS : ROWS + SEGMENT], ROWS)
+    assert "btae" not in _compact(db, profile="fast").series[0].modes
+    _write(conn, machine, values[ROWS + SEGMENT :], ROWS + SEGMENT)
     assert _compact(db, train="never").series[0].modes.get("btae", 0) > 12
     assert _models(conn) == [model]
     conn.execute("CREATE TABLE read_back AS SELECT v FROM machine ORDER BY time")
@@ -130,7 +132,7 @@ def test_without_torch_the_report_says_so(
     assert "pip install" in note[0]
 
 
-@pytest.mark.parametrize("options", [{"train": "never"}, {"train": "auto", "profile": "fast"}, {"train_seconds": 0.0}])
+@pytest.mark.parametrize("options", [{"train": "never"}, {"profile": "fast"}, {"train_seconds": 0.0}])
 def test_training_that_was_not_asked_for(
     db: Database, conn: Connection, machine: ManagedTable, options: dict[str, Any]
 ) -> None:
