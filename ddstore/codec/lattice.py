@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from ddstore.codec.format import LatticeKind, NativeType, dtype_of
 
-__all__ = ["EMPTY", "Grid", "Lattice", "exact_lattices", "find_grid", "lossy_lattices", "ordinals", "relative_lattices"]
+__all__ = [
+    "EMPTY",
+    "Grid",
+    "Lattice",
+    "exact_lattices",
+    "find_grid",
+    "lossy_lattices",
+    "ordinals",
+    "rebin",
+    "relative_lattices",
+]
 
 # Beyond 2**53 a double no longer holds every integer: numerators must stay below.
 _EXACT_INT = float(2**53)
@@ -165,6 +175,12 @@ def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
     return Lattice(
         LatticeKind.GRID, mul, add, den, via_float32=grid.via_float32, exact=bin_ == 1, grid=grid, bin=bin_, phase=phase
     )
+
+
+def rebin(lattice: Lattice, bin_: int) -> Lattice:
+    """The same grid in bins of another width."""
+    assert lattice.grid is not None
+    return _on(lattice.grid, bin_, lattice.phase)
 
 
 EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value

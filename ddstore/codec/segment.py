@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ddstore import _native
 from ddstore.bounds import Bound, Lossless
-from ddstore.codec import select
+from ddstore.codec import select, tube
 from ddstore.codec.bound_check import absolute_bound, violations
 from ddstore.codec.format import Mode, NativeType, RowClass, as_native, dtype_of, type_code
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
@@ -85,7 +85,7 @@ def encode_column(
         attempt, escaped = _with_escapes(values, ordinary, classes, lattice, allowed, kind)
         if best is not None and escaped > _ESCAPES_TOLERATED * len(usable):
             continue
-        coded = select.encode(values, attempt, lattice, kind, model)
+        coded = _on_lattice(values, attempt, lattice, allowed, kind, model)
         if best is None or coded.size < best.size:
             best = coded
         if escaped == 0 and bound.kind != "relative":  # relative lattices are two of a kind: try both
@@ -199,6 +199,27 @@ def _with_escapes(
     marked = classes.copy()
     marked[np.flatnonzero(ordinary)[broken]] = RowClass.EXACT
     return marked, int(broken.sum())
+
+
+def _on_lattice(
+    values: Values,
+    classes: NDArray[np.uint8],
+    lattice: Lattice,
+    allowed: NDArray[np.float64],
+    kind: NativeType,
+    model: Model | None,
+) -> select.Coded:
+    """The smallest coding on a lattice, of the nearest indices or, where it may pay, of a cheaper path."""
+    coded = select.encode(values, classes, lattice, kind, model)
+    if lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * len(values):
+        return coded
+    plain = classes == RowClass.VALUE
+    found = tube.search(values[plain], lattice, kind, allowed[plain])
+    if found is None:
+        return coded
+    finer, path = found
+    other = select.encode(values, classes, finer, kind, model, path)
+    return other if other.size < coded.size else coded
 
 
 def _verify(

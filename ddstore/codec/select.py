@@ -53,7 +53,12 @@ class Coded:
 
 
 def encode(
-    values: NDArray[Any], classes: NDArray[np.uint8], lattice: Lattice, kind: NativeType, model: Model | None
+    values: NDArray[Any],
+    classes: NDArray[np.uint8],
+    lattice: Lattice,
+    kind: NativeType,
+    model: Model | None,
+    path: NDArray[np.int64] | None = None,
 ) -> Coded:
     """Code a column on ``lattice`` in every mode that may win and keep the smallest.
 
@@ -63,11 +68,11 @@ def encode(
         lattice: maps values to indices.
         kind: the column type.
         model: the series' model, or None.
+        path: the indices of the rows of class VALUE, where they are not simply the nearest ones.
     """
-    n = len(values)
     plain = classes == RowClass.VALUE
-    index = np.zeros(n, dtype=np.int64)
-    index[plain] = lattice.index(values[plain], kind)
+    index = np.zeros(len(values), dtype=np.int64)
+    index[plain] = lattice.index(values[plain], kind) if path is None else path
     trial = _Trial(values, classes, index, lattice, kind)
     escapes = int((classes == RowClass.EXACT).sum())
 

@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
+from ddstore.codec import select
+from ddstore.codec.lattice import lossy_lattices
 from ddstore.codec.segment import column_stats, decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
 
@@ -120,3 +122,20 @@ def test_stats_are_those_of_postgresql() -> None:
     assert column_stats(np.array([2**62, 2**62, 2**62]), None)[3] == 3 * 2**62
     assert column_stats(np.array([1e16, 1.0, -1e16]), None)[3] == 1.0
     assert column_stats(np.array([1.0]), np.array([False])) == (0, None, None, None)
+
+
+def test_a_path_through_the_tube_is_smaller_and_keeps_the_bound() -> None:
+    rng = np.random.default_rng(7)
+    level = np.repeat(rng.integers(0, 40, 60), 50).astype(float)
+    values = level + rng.normal(0, 0.4, 3000)  # hovers around bin borders: plain quantization flips back and forth
+    nearest = encode_on_nearest(values, 1.0)
+    coded = encode_column(values, None, type="float8", bound=Absolute(1.0))
+    assert coded.size < 0.9 * nearest
+    read, _ = decode_column(coded.residual, coded.latents, None, "float8", coded.n)
+    assert np.abs(read - values).max() <= 1.0
+
+
+def encode_on_nearest(values: NDArray[Any], eps: float) -> int:
+    """Bytes without a path search."""
+    lattice = lossy_lattices(values, "float8", eps)[0]
+    return select.encode(values, np.zeros(len(values), np.uint8), lattice, "float8", None).size

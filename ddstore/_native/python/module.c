@@ -3,6 +3,7 @@
 
 #include "btae.h"
 #include "encode.h"
+#include "tube.h"
 
 static PyObject *corrupt_error;
 
@@ -203,6 +204,44 @@ static PyObject *describe_model(PyObject *self, PyObject *args)
 			     moments[1]);
 }
 
+static PyObject *tube(PyObject *self, PyObject *args)
+{
+	Py_buffer low, width, cost;
+	PyObject *path = NULL;
+	uint8_t *scratch = NULL;
+	Py_ssize_t n;
+	bool sound;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*y*y*", &low, &width, &cost))
+		return NULL;
+	n = width.len;
+	sound = n >= 2 && n <= (Py_ssize_t)DD_MAX_ROWS && low.len == n * 8 &&
+		cost.len == DD_TUBE_COSTS * DD_TUBE_COSTS * (Py_ssize_t)sizeof(float);
+	for (Py_ssize_t i = 0; sound && i < n; i++)
+		sound = ((uint8_t *)width.buf)[i] >= 1 && ((uint8_t *)width.buf)[i] <= DD_TUBE_WIDTH;
+	if (!sound) {
+		PyErr_SetString(PyExc_ValueError, "bad arguments to tube");
+		goto done;
+	}
+	path = PyByteArray_FromStringAndSize(NULL, n * 8);
+	scratch = PyMem_RawMalloc(DD_TUBE_SCRATCH((size_t)n));
+	if (path == NULL || scratch == NULL) {
+		Py_CLEAR(path);
+		PyErr_NoMemory();
+		goto done;
+	}
+	Py_BEGIN_ALLOW_THREADS;
+	dd_tube(low.buf, width.buf, (uint32_t)n, cost.buf, scratch, (int64_t *)(void *)PyByteArray_AS_STRING(path));
+	Py_END_ALLOW_THREADS;
+done:
+	PyMem_RawFree(scratch);
+	PyBuffer_Release(&low);
+	PyBuffer_Release(&width);
+	PyBuffer_Release(&cost);
+	return path;
+}
+
 static PyObject *crc32c(PyObject *self, PyObject *args)
 {
 	Py_buffer data;
@@ -222,6 +261,7 @@ static PyMethodDef methods[] = {
 	{"encode_column", (PyCFunction)(void (*)(void))encode_column, METH_VARARGS | METH_KEYWORDS,
 	 "Lattice indices to bytes; None when they would exceed `capacity`."},
 	{"describe_model", describe_model, METH_VARARGS, "A model's window, latent bits, mean and standard deviation."},
+	{"tube", tube, METH_VARARGS, "The cheapest path of lattice indices inside a tube."},
 	{"crc32c", crc32c, METH_VARARGS, "CRC32C of a buffer."},
 	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},
 	{"copy_encode", ddpy_copy_encode, METH_VARARGS, "Rows of a binary COPY."},
