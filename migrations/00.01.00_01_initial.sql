@@ -59,6 +59,21 @@ CREATE TABLE ddstore.model (
 CREATE INDEX model_series ON ddstore.model (table_id, column_id, series_key, id);
 ALTER TABLE ddstore.model ALTER bytes SET STORAGE EXTERNAL, ALTER encoder SET STORAGE EXTERNAL;
 
+-- Training is dear: what did not pay is not tried again before the series is several times as long.
+CREATE TABLE ddstore.model_trial (
+    table_id         int NOT NULL,
+    column_id        smallint NOT NULL,
+    series_key       jsonb NOT NULL,
+    bound_kind       text NOT NULL,              -- with another bound a model may pay
+    bound_value      float8 NOT NULL,
+    rows             bigint NOT NULL,            -- of the series then, hot and cold
+    bits_per_sample  float8,                     -- without the model that was tried
+    note             text NOT NULL,
+    tried_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_id, column_id, series_key),
+    FOREIGN KEY (table_id, column_id) REFERENCES ddstore.managed_column ON DELETE CASCADE
+);
+
 -- One row per series and attempt; the compactor's memory and its queue.
 CREATE TABLE ddstore.job (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -213,6 +228,9 @@ COMMENT ON TABLE ddstore.model IS
 COMMENT ON COLUMN ddstore.model.bytes IS 'What decoding needs; counted in every ratio DDStore prints.';
 COMMENT ON COLUMN ddstore.model.encoder IS 'What encoding further segments needs besides; safe to set to NULL.';
 COMMENT ON COLUMN ddstore.model.record IS 'How the model was trained: seed, sample, losses, versions.';
+COMMENT ON TABLE ddstore.model_trial IS
+    'Series columns for which a learned model was tried and did not pay, so that it is not tried again too soon.';
+COMMENT ON COLUMN ddstore.model_trial.rows IS 'Rows of the series when it was tried, hot and cold.';
 COMMENT ON TABLE ddstore.job IS 'The compactor''s memory: the last attempt at each series. See the view compaction.';
 COMMENT ON TABLE ddstore.samples IS 'Series written by ddstore.write(): SELECT from it as from any table.';
 COMMENT ON FUNCTION ddstore.list_segments(int) IS

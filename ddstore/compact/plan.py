@@ -19,6 +19,7 @@ from ddstore.db.queries import sql
 __all__ = [
     "Escaped",
     "SeriesPlan",
+    "cold_condition",
     "due_condition",
     "group_plans",
     "hot_column",
@@ -120,18 +121,25 @@ def load_bounds(conn: Connection, plans: Sequence[SeriesPlan]) -> dict[SeriesKey
 
 
 def series_condition(table: ManagedTable, key: SeriesKey) -> pgsql.Composable:
-    """Return the SQL condition on the alias ``hot`` that holds for exactly the rows of one series.
+    """Return the SQL condition on the alias ``hot`` that holds for exactly the rows of one series."""
+    return _key_condition(table, key, [hot_column(column) for column in table.keys])
 
-    Written with ``=`` and ``IS NULL``, because no index serves ``IS NOT DISTINCT FROM``.
-    """
+
+def cold_condition(table: ManagedTable, key: SeriesKey) -> pgsql.Composable:
+    """Return the SQL condition on the alias ``cold`` of the companion that holds for one series' segments."""
+    return _key_condition(table, key, [pgsql.Identifier("cold", column.segment_column) for column in table.keys])
+
+
+def _key_condition(table: ManagedTable, key: SeriesKey, names: Sequence[pgsql.Composable]) -> pgsql.Composable:
+    # With = and IS NULL, because no index serves IS NOT DISTINCT FROM.
     terms: list[pgsql.Composable] = []
-    for column, value in zip(table.keys, key, strict=True):
+    for column, name, value in zip(table.keys, names, key, strict=True):
         if value is None:
-            terms.append(pgsql.SQL("{} IS NULL").format(hot_column(column)))
+            terms.append(pgsql.SQL("{} IS NULL").format(name))
             continue
-        terms.append(pgsql.SQL("{} = {}").format(hot_column(column), pgsql.Literal(value)))
+        terms.append(pgsql.SQL("{} = {}").format(name, pgsql.Literal(value)))
         if column.type not in _EXACT_KEYS:
-            terms.append(pgsql.SQL("{} = {}").format(_key_text(column), pgsql.Literal(value)))
+            terms.append(pgsql.SQL("{} = {}").format(_text(name), pgsql.Literal(value)))
     return pgsql.SQL(" AND ").join(terms) if terms else pgsql.SQL("true")
 
 
@@ -153,4 +161,8 @@ class Escaped(pgsql.Composable):
 
 
 def _key_text(column: ManagedColumn) -> pgsql.Composable:
-    return pgsql.SQL('{}::text COLLATE "C"').format(hot_column(column))
+    return _text(hot_column(column))
+
+
+def _text(value: pgsql.Composable) -> pgsql.Composable:
+    return pgsql.SQL('{}::text COLLATE "C"').format(value)

@@ -35,8 +35,8 @@ class CompactOptions:
         partial: a series' last, incomplete segment is written too when it has ``min_rows`` rows.
         min_rows: series (and last segments) with fewer rows stay hot.
         segment_rows: rows per segment.
-        train: "auto" trains models where they pay, "never" trains nothing, "always" tries a learned model for every
-            series column that has enough rows.
+        train: "auto" trains models where they can pay and did not just fail to, "never" trains nothing, "always"
+            tries a learned model for every series column that has enough rows, whatever earlier runs found.
         train_seconds: budget for training learned models: of the whole run ("auto"), of one model ("always").
         seed: makes training reproducible; recorded with the model.
         now: the moment against which ``hot_for`` counts; None is the clock.

@@ -19,6 +19,7 @@ from ddstore.codec.model import Model, pack_model
 from ddstore.codec.segment import encode_column
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.policy import CompactOptions, SeriesReport
+from ddstore.compact.trials import Trials
 from ddstore.db.catalog import ManagedColumn, SeriesKey
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
@@ -32,6 +33,8 @@ MIN_SEGMENTS = 4
 DRIFT = 1.25
 
 _WINDOW = 128  # samples the BTAE sees at once
+_LATENT_BITS = 32 / _WINDOW  # per sample: what even a perfect prediction costs
+_MODEL_BYTES = 50_000  # what a decoder and its encoder take, rounded down
 _SECONDS_PER_MODEL = 20.0
 _LEAST_SECONDS = 2.0
 _TRIAL_SEGMENTS = 4
@@ -54,6 +57,11 @@ class SeriesModel:
     encoder: bytes | None
     record: dict[str, Any]
     id: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored for it."""
+        return len(self.data) + len(self.encoder or b"")
 
     def codec(self) -> Model | None:
         """Return the model as the codec takes it; None where it can decode but not encode: no encoder, or no torch."""
@@ -123,8 +131,9 @@ class _Sample:
 class Trainer:
     """Decides for one run which models to train, within its budget of seconds."""
 
-    def __init__(self, options: CompactOptions) -> None:
+    def __init__(self, options: CompactOptions, trials: Trials) -> None:
         self._options = options
+        self._trials = trials
         self._left = options.train_seconds
         self._tried: set[tuple[int, int, SeriesKey]] = set()
 
@@ -142,11 +151,20 @@ class Trainer:
         """Return the model that the rows at hand should be coded with: ``current``, a new one, or None.
 
         Never raises because training failed: the column is then coded without a new model, and ``report`` says why.
+        What did not pay is remembered (:class:`~ddstore.compact.trials.Trials`), and costs later runs nothing.
         """
         options = self._options
         if len(values) < MIN_SEGMENTS * segment_rows or options.train == "never":
             return current
         if (options.profile or plan.table.profile) == "fast":  # no room for a model in its decode budget
+            return current
+        this = (plan.table.id, column.id, plan.key)
+        seconds = self._grant()
+        if seconds is None or this in self._tried:
+            return current
+        if options.train == "auto" and (why := self._trials.too_soon(plan, column, bound)) is not None:
+            self._tried.add(this)
+            report.note(f"{column.name}: {why}")
             return current
         sample = _Sample(values, valid, column.type, bound, segment_rows)
         if current is not None:
@@ -154,28 +172,54 @@ class Trainer:
             if promised is None or current.encoder is None or sample.bits_per_sample(current)[0] <= DRIFT * promised:
                 return current
             report.note(f"{column.name}: the model of the segments so far has drifted")
-        this = (plan.table.id, column.id, plan.key)
-        if this in self._tried:
-            return current
         self._tried.add(this)
         try:
-            trained = self._train(plan, column, sample, current)
-        except NotInstalled as error:
+            return self._try(plan, column, sample, current, seconds)
+        except NotInstalled as error:  # remembered by nobody: torch may be there the next time
             report.note(f"no learned model: {error}")
-        except (DDStoreError, ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeError
-            report.note(f"{column.name}: training failed: {error}")
-        else:
-            if trained is not None:
-                return self._if_it_pays(trained, sample, plan.rows, column, current, report)
+        except _DoesNotPay as error:
+            report.note(f"{column.name}: {error}")
+            self._trials.record(plan, column, bound, str(error), error.bits_per_sample)
         return current
 
-    def _train(
-        self, plan: SeriesPlan, column: ManagedColumn, sample: _Sample, parent: SeriesModel | None
-    ) -> SeriesModel | None:
+    def _try(
+        self, plan: SeriesPlan, column: ManagedColumn, sample: _Sample, current: SeriesModel | None, seconds: float
+    ) -> SeriesModel:
+        """Train a model and return it if it pays: bits saved on the planned rows against bits stored."""
         windows, eps = _windows(sample), _half_bin(sample)
-        seconds = self._grant()
-        if eps is None or len(windows) < 2 or seconds is None:
-            return None
+        if eps is None or len(windows) < 2:
+            raise _DoesNotPay("a learned model needs finite values on a grid, or a bound above 0", None)
+        without, _ = sample.bits_per_sample(current)
+        if self._options.train == "auto" and (without - _LATENT_BITS) * plan.rows <= 8 * _MODEL_BYTES:
+            raise _DoesNotPay(
+                f"a learned model would not pay, however good ({plan.rows} rows at {without:.3f} bits/sample)", without
+            )
+        try:
+            trained = self._train(plan, column, windows, eps, current, seconds)
+            cost, used = sample.bits_per_sample(trained)
+        except NotInstalled:
+            raise
+        except (DDStoreError, ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeError
+            raise _DoesNotPay(f"training failed: {error}", without) from error
+        if not used or (without - cost) * plan.rows <= 8 * trained.size:
+            raise _DoesNotPay(
+                f"a learned model of {trained.size} bytes would not pay "
+                f"({cost:.3f} against {without:.3f} bits/sample, {plan.rows} rows)",
+                without,
+            )
+        trained.record["bits_per_sample"] = cost
+        trained.record["bits_per_sample_without"] = without
+        return trained
+
+    def _train(
+        self,
+        plan: SeriesPlan,
+        column: ManagedColumn,
+        windows: NDArray[np.float32],
+        eps: float,
+        parent: SeriesModel | None,
+        seconds: float,
+    ) -> SeriesModel:
         from ddstore.model import train_btae  # torch: only when something is trained
 
         started = time.monotonic()
@@ -194,23 +238,13 @@ class Trainer:
         granted = min(_SECONDS_PER_MODEL, self._left)
         return granted if granted >= _LEAST_SECONDS else None
 
-    @staticmethod
-    def _if_it_pays(
-        trained: SeriesModel,
-        sample: _Sample,
-        rows: int,
-        column: ManagedColumn,
-        current: SeriesModel | None,
-        report: SeriesReport,
-    ) -> SeriesModel | None:
-        without, _ = sample.bits_per_sample(current)
-        cost, used = sample.bits_per_sample(trained)
-        if not used or (without - cost) * rows <= 8 * len(trained.data):
-            report.note(f"{column.name}: a learned model would not pay ({cost:.3f} against {without:.3f} bits/sample)")
-            return current
-        trained.record["bits_per_sample"] = cost
-        trained.record["bits_per_sample_without"] = without
-        return trained
+
+class _DoesNotPay(Exception):
+    """A column is better coded without a (new) model."""
+
+    def __init__(self, why: str, bits_per_sample: float | None) -> None:
+        super().__init__(why)
+        self.bits_per_sample = bits_per_sample
 
 
 def _windows(sample: _Sample) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from ddstore.compact.policy import CompactOptions, CompactReport, Progress, Seri
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
 from ddstore.compact.rows import HotRows, coded_columns, read_rows, row_width
 from ddstore.compact.train import MIN_SEGMENTS, SeriesModel, Trainer, load_models
+from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import ManagedTable, SeriesKey, list_tables, load_table, require_intact
 from ddstore.db.pool import Database
@@ -138,7 +139,7 @@ class _Run:
         self._stop = stop or (lambda: False)
         self._total = total
         self._done = 0
-        self._trainer = Trainer(options)
+        self._trainer = Trainer(options, Trials(database))
         self.left_alone = 0
         self._jobs: dict[SeriesKey, int] = {}
         self._reports: dict[SeriesKey, SeriesReport] = {}

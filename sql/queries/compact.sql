@@ -142,3 +142,24 @@ ORDER BY model.series_key, model.column_id, model.id DESC;
 INSERT INTO ddstore.model (table_id, column_id, series_key, bytes, encoder, record)
 VALUES (%(table_id)s, %(column_id)s, %(series)s, %(bytes)s, %(encoder)s, %(record)s)
 RETURNING id, sha256(bytes);
+
+-- name: compact_trial
+-- Whether a model was tried for this column of the series, under the same bound, and how long the series was then.
+SELECT rows
+FROM ddstore.model_trial
+WHERE table_id = %(table_id)s AND column_id = %(column_id)s AND series_key = %(series)s
+  AND bound_kind = %(bound_kind)s AND bound_value = %(bound_value)s;
+
+-- name: compact_trial_record
+-- A model was tried and did not pay. Nothing happens when the table was released meanwhile.
+INSERT INTO ddstore.model_trial (table_id, column_id, series_key, bound_kind, bound_value, rows, bits_per_sample, note)
+SELECT table_id, id, %(series)s, %(bound_kind)s, %(bound_value)s, %(rows)s, %(bits_per_sample)s, %(note)s
+FROM ddstore.managed_column
+WHERE table_id = %(table_id)s AND id = %(column_id)s
+ON CONFLICT (table_id, column_id, series_key) DO UPDATE
+SET bound_kind = excluded.bound_kind, bound_value = excluded.bound_value, rows = excluded.rows,
+    bits_per_sample = excluded.bits_per_sample, note = excluded.note, tried_at = excluded.tried_at;
+
+-- name: compact_cold_rows
+-- Rows that a series has in segments.
+SELECT coalesce(sum(n), 0)::bigint FROM {segments} AS cold WHERE {series};

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from ddstore.bounds import Absolute
-from ddstore.compact import CompactOptions, CompactReport, compact, verify
+from ddstore.compact import CompactOptions, CompactReport, compact, train, verify
 from ddstore.db.catalog import ManagedTable
 from ddstore.db.copy import CopyField, copy_in
-from ddstore.db.manage import create_table
+from ddstore.db.manage import create_table, drop_orphans, set_column_bound
 from ddstore.db.pool import Connection, Database
 from fix_model import periodic
 
 SEGMENT = 4096
-ROWS = 24 * SEGMENT
+ROWS = 56 * SEGMENT  # fewer would not pay for 53 kB of decoder and encoder
 
 
 @pytest.fixture
@@ -27,16 +27,30 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     pytest.importorskip("torch", reason="training needs torch")
     import ddstore.model
 
-    train = ddstore.model.train_btae
+    really = ddstore.model.train_btae
 
     def trained(windows: np.ndarray[Any, Any], *, eps: float, seed: int, budget_seconds: float) -> Any:
         assert budget_seconds > 0
-        return train(
+        return really(
             windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=chosen[0], sample_windows=600, device="cpu"
         )
 
     monkeypatch.setattr(ddstore.model, "train_btae", trained)
     return chosen
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each training that is begun."""
+    begun: list[int] = []
+    really = train.Trainer._train
+
+    def counted(self: train.Trainer, *args: Any) -> Any:
+        begun.append(1)
+        return really(self, *args)
+
+    monkeypatch.setattr(train.Trainer, "_train", counted)
+    return begun
 
 
 @pytest.fixture
@@ -106,12 +120,63 @@ def test_drift_trains_anew(db: Database, conn: Connection, machine: ManagedTable
     assert verify(db).ok
 
 
-def test_noise_keeps_no_model(db: Database, conn: Connection, machine: ManagedTable, epochs: list[int]) -> None:
-    _write(conn, machine, np.random.default_rng(3).normal(0, 10, 4 * SEGMENT))
+def test_noise_keeps_no_model_and_is_remembered(
+    db: Database, conn: Connection, machine: ManagedTable, epochs: list[int], trainings: list[int]
+) -> None:
+    noise = np.random.default_rng(3).normal(0, 10, 17 * SEGMENT)
+    _write(conn, machine, noise[: 4 * SEGMENT])
     epochs[0] = 2
     report = _compact(db)
     assert _models(conn) == []
     assert any("would not pay" in note for note in report.series[0].notes)
+    trial = conn.execute(
+        "SELECT series_key, column_id, bound_kind, bound_value, rows, bits_per_sample > 3, note FROM ddstore.model_trial"
+    ).fetchone()
+    conn.commit()
+    assert trial == ([], 2, "absolute", 1.0, 4 * SEGMENT, True, report.series[0].notes[0].removeprefix("v: "))
+    assert len(trainings) == 1
+
+    _write(conn, machine, noise[4 * SEGMENT : 12 * SEGMENT], 4 * SEGMENT)
+    report = _compact(db, train="auto")
+    assert report.series[0].notes == ["v: a learned model did not pay at 16384 rows and is tried again at 65536"]
+    # The time has come: 12 segments are cold and 5 are hot. But 5 segments could not pay for any model.
+    _write(conn, machine, noise[12 * SEGMENT :], 12 * SEGMENT)
+    report = _compact(db, train="auto")
+    assert "would not pay, however good" in report.series[0].notes[0]
+    assert len(trainings) == 1
+    row = conn.execute("SELECT rows FROM ddstore.model_trial").fetchone()
+    assert row == (17 * SEGMENT,)
+
+
+def test_another_bound_is_another_trial(
+    db: Database, conn: Connection, machine: ManagedTable, epochs: list[int], trainings: list[int]
+) -> None:
+    epochs[0] = 1
+    noise = np.random.default_rng(3).normal(0, 10, 100 * SEGMENT)
+    _write(conn, machine, noise[: 50 * SEGMENT])
+    assert "would not pay" in _compact(db, train="auto").series[0].notes[0]
+    assert len(trainings) == 1
+    set_column_bound(conn, machine, machine.value("v"), Absolute(0.5))
+    conn.commit()
+    _write(conn, machine, noise[50 * SEGMENT :], 50 * SEGMENT)
+    _compact(db, train="auto")
+    assert len(trainings) == 2
+    drop_orphans(conn)
+    conn.execute("DELETE FROM ddstore.managed_table")
+    assert conn.execute("SELECT count(*) FROM ddstore.model_trial").fetchone() == (0,)
+
+
+def test_the_screen_knows_what_a_model_costs() -> None:
+    """If the model's shape changes, the screen before training has to change with it."""
+    btae = pytest.importorskip("ddstore.model.btae", reason="training needs torch")
+    quantize = pytest.importorskip("ddstore.model.quantize")
+    config = btae.BTAEConfig()
+    model = btae.BTAE(config)
+    assert train._WINDOW == config.window
+    assert train._LATENT_BITS == config.latents / config.window
+    size = len(quantize.pack_decoder(model.decoder, config, 0.0, 1.0))
+    size += len(quantize.pack_encoder(model.encoder, config, 0.0, 1.0))
+    assert 0.9 * size < train._MODEL_BYTES <= size
 
 
 def test_without_torch_the_report_says_so(
