@@ -25,12 +25,17 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+    """Options that every benchmark of the database has."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.environ.get("DDSTORE_DATA", "../shared/data")
-    options.add_argument("--data", type=Path, default=Path(default), help="folder of the real series (%(default)s)")
+    add_data_option(options)
     options.add_argument("--url", help="database to use; default: an embedded server of its own")
     return options
+
+
+def add_data_option(options: argparse.ArgumentParser) -> None:
+    """``--data``: where the real series are."""
+    default = os.environ.get("DDSTORE_DATA", "../shared/data")
+    options.add_argument("--data", type=Path, default=Path(default), help="folder of the real series (%(default)s)")
 
 
 def load(folder: Path, name: str) -> dict[str, NDArray[Any]]:
@@ -86,17 +91,29 @@ def cpu() -> str:
 
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print the table and write it to ``benchmarks/results/<cpu>_<version>_<title>.csv``."""
+    show(title, header, rows)
+    save(RESULTS, title, header, rows)
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table."""
     table = Table(title=f"{title} ({cpu()}, ddstore {version()})")
     for column in header:
         table.add_column(column, justify="left" if column == header[0] else "right")
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     Console(width=180).print(table)
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{cpu()}_{version()}_{title}.csv").open("w", newline="") as file:
+
+
+def save(folder: Path, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
+    """Write ``<folder>/<cpu>_<version>_<title>.csv``; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{cpu()}_{version()}_{title}.csv"
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+    return path
 
 
 def version() -> str:

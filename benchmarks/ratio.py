@@ -1,62 +1,109 @@
-"""Compression ratio against SZ3 and quantize+delta+bsc, on the codec alone.
+"""Compression ratio and speed of our profiles beside the peers', at the same bounds and in the same run.
 
-Ratio is 4 bytes x n / stored bytes (the paper's convention), ours in segments of the default size and with every
-byte counted; the peers get whole columns. ``python -m benchmarks.ratio --sets pow dna --eps 0.1 --absolute``
+Ratio is 4 bytes x n / stored bytes, whatever the column's type (the paper's convention). Ours is in segments of the
+default size with every byte counted, models included; the peers get whole columns and are told their length, type and
+bound for free. The bound is ``eps`` times the standard deviation of the rows used, a number with "abs" behind it is in
+the column's own unit, and 0 is lossless. Timestamps are not part of it, and short series of one set are one column.
+
+    python -m benchmarks.ratio --data DIR --sets pow dna gas:1 --eps 0.1 0.1abs --rows 200000
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.common import columns_of, load, parser, report
-from benchmarks.peers import PEERS
-from ddstore.bounds import Absolute
-from ddstore.codec.format import NativeType
-from ddstore.codec.segment import decode_column, encode_column
+from benchmarks import common, plots, summary
+from benchmarks.measure import LOSSLESS, Cell, Measured, measure_codec, measure_peer
+from benchmarks.ours import PROFILES
+from benchmarks.peers import Values, load_peers
 
-SETS = ("pow", "dna", "ecg_mitbih100", "gas", "ppg_e4", "watch_acc_e4", "bar_crawl_slice")
-SEGMENT_ROWS = 16384
+EPS = ("0.3", "0.1", "0.01", "0.001", LOSSLESS)
+PAPER = (Cell("pow", "0.1abs"), Cell("dna", "0.1abs"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and report."""
-    options = parser(__doc__)
-    options.add_argument("--sets", nargs="+", default=SETS)
-    options.add_argument("--eps", nargs="+", type=float, default=(0.1,), help="times the standard deviation")
-    options.add_argument("--absolute", action="store_true", help="eps is absolute, in the column's unit")
-    given = options.parse_args(arguments)
-    rows: list[list[object]] = []
-    for name in given.sets:
-        columns = columns_of(load(given.data, name)["values"])
-        for factor in given.eps:
-            totals = {"ddstore": 0} | dict.fromkeys(PEERS, 0)
-            encode_seconds = decode_seconds = 0.0
-            worst = 0.0
-            for column in columns:
-                kind: NativeType = "float4" if column.dtype == np.float32 else "float8"
-                bound = Absolute(factor if given.absolute else factor * float(column.std()))
-                for start in range(0, len(column), SEGMENT_ROWS):
-                    part = column[start : start + SEGMENT_ROWS]
-                    begun = time.perf_counter()
-                    coded = encode_column(part, None, type=kind, bound=bound)
-                    encode_seconds += time.perf_counter() - begun
-                    totals["ddstore"] += coded.size
-                    begun = time.perf_counter()
-                    read, _ = decode_column(coded.residual, coded.latents, None, kind, coded.n)
-                    decode_seconds += time.perf_counter() - begun
-                    worst = max(worst, float(np.abs(read.astype(np.float64) - part).max()) / bound.value)
-                for peer, compress in PEERS.items():
-                    totals[peer] += compress(column, bound.value)[0]
-            n = sum(map(len, columns))
-            ratios = {who: 4 * n / size for who, size in totals.items()}
-            rows.append(
-                [name, factor, n, *ratios.values(), worst, n / encode_seconds / 1e6, n / decode_seconds / 1e6]
-            )
-    header = ["set", "eps" if given.absolute else "eps/std", "values", "ddstore", *PEERS]
-    report("ratio", [*header, "worst error/eps", "encode M/s", "decode M/s"], rows)
+    given = _options().parse_args(arguments)
+    sets = given.sets or sorted(path.stem for path in given.data.glob("*.npz"))
+    if not sets:
+        raise SystemExit(f"no .npz files in {given.data}: give the folder of the real series with --data")
+    # The lossless cell is always there: lossless peers are measured in it, and stand in every cell of their set.
+    cells = [Cell(*pair) for pair in product(sets, dict.fromkeys((*(given.eps or EPS), LOSSLESS)))]
+    if not given.eps:
+        cells += [cell for cell in PAPER if cell.set in sets]
+    peers, missing = load_peers()
+    for line in missing:
+        print(line, file=sys.stderr)
+    results: list[Measured] = []
+    for done, measured in enumerate(_run(cells, given.data, given.rows, given.jobs), 1):
+        results += measured
+        print(f"{done}/{len(cells)} {' '.join(measured[0].cell)}", file=sys.stderr)
+    path = common.save(given.out, given.name, Measured.header(), [result.row() for result in results])
+    for table in summary.tables(results, [peer.name for peer in peers]):
+        common.show(*table)
+    print(path)
+    if given.plots:
+        for picture in plots.draw(results, path.with_suffix("")):
+            print(picture)
+
+
+def measure_cell(cell: Cell, folder: Path, rows: int | None) -> list[Measured]:
+    """Every profile on one cell; lossless peers where nothing may be lost, lossy ones elsewhere."""
+    values = _values(folder, cell.set, rows)
+    eps = _bounds(values, cell.eps)
+    peers, _ = load_peers()
+    return [
+        *(measure_codec(cell, profile, values, eps) for profile in PROFILES),
+        *(measure_peer(cell, peer, values, eps) for peer in peers if peer.lossless == (cell.eps == LOSSLESS)),
+    ]
+
+
+def _options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common.add_data_option(options)
+    options.add_argument("--sets", nargs="+", help="sets, or set:channel (default: all there are)")
+    options.add_argument("--eps", nargs="+", help=f"default: {' '.join(EPS)}, and the paper's 0.1abs on pow and dna")
+    options.add_argument("--rows", type=int, help="only this many rows of each set, the first")
+    options.add_argument("--jobs", type=int, default=1, help="cells at once (%(default)s); speeds suffer")
+    options.add_argument("--name", default="ratio", help="name of the results (%(default)s)")
+    options.add_argument("--out", type=Path, default=common.RESULTS, help="folder of CSV and plots (%(default)s)")
+    options.add_argument("--no-plots", dest="plots", action="store_false")
+    return options
+
+
+def _run(cells: list[Cell], folder: Path, rows: int | None, jobs: int) -> Iterator[list[Measured]]:
+    work = partial(measure_cell, folder=folder, rows=rows)
+    if jobs == 1:
+        yield from map(work, cells)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, cells)
+
+
+def _values(folder: Path, name: str, rows: int | None) -> Values:
+    """The set's values, shape (n, C)."""
+    set_, _, channel = name.partition(":")
+    values = common.load(folder, set_)["values"][:rows]
+    values = values[:, None] if values.ndim == 1 else values
+    return np.ascontiguousarray(values[:, [int(channel)]] if channel else values)
+
+
+def _bounds(values: Values, eps: str) -> NDArray[np.float64]:
+    """The absolute bound of each column, shape (C,)."""
+    if eps.endswith("abs"):
+        return np.full(values.shape[1], float(eps.removesuffix("abs")))
+    spread = np.nanstd(values.astype(np.float64), axis=0)
+    return float(eps) * np.where(spread > 0, spread, 1.0)  # a constant column codes to nothing at any bound
 
 
 if __name__ == "__main__":

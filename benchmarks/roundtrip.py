@@ -67,7 +67,9 @@ def make_table(folder: Path, name: str) -> Table:
     return Table(name, moments, values, valid, key)
 
 
-def check(table: Table, row: NDArray[Any], read: dict[str, tuple[NDArray[Any], Any]], eps: dict[str, float]) -> list[int]:
+def check(
+    table: Table, row: NDArray[Any], read: dict[str, tuple[NDArray[Any], Any]], eps: dict[str, float]
+) -> list[int]:
     """Rows lost or doubled, values beyond their bound, NULL or NaN changed."""
     counts = np.bincount(row, minlength=len(table.time))
     lost = int((counts != 1).sum())
@@ -99,7 +101,7 @@ def run(store: Store, table: Table, factor: float) -> list[object]:
         columns[name] = (f"float{column.itemsize}", Absolute(eps[name]) if eps[name] > 0 else Lossless())
     with store.connection() as conn:
         conn.execute("CREATE SCHEMA IF NOT EXISTS bench")
-    store.create_table(label, time="time", key={name: "int4" for name in table.key}, columns=columns)
+    store.create_table(label, time="time", key=dict.fromkeys(table.key, "int4"), columns=columns)
     store.write(table.frame(), table=label)
     started = time.perf_counter()
     store.compact(label, train="never", all=True)

@@ -1,17 +1,23 @@
-"""Compressors that we compare with: each file has one function, (values, eps) -> (bytes, worst error)."""
+"""Compressors that we compare with, one small file each; what cannot be imported is left out and named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
-from numpy.typing import NDArray
+from benchmarks.peers.base import Codec, ColumnCodec, Peer, Values
 
-from benchmarks.peers.delta_bsc import delta_bsc
-from benchmarks.peers.sz3 import sz3
+__all__ = ["FILES", "Codec", "ColumnCodec", "Peer", "Values", "load_peers"]
 
-__all__ = ["PEERS", "Peer"]
+FILES = ("sz3", "libbsc", "nlms", "critical_aperture", "zfp", "pco")
 
-Peer = Callable[[NDArray[Any], float], tuple[int, float]]
 
-PEERS: dict[str, Peer] = {"SZ3": sz3, "delta+bsc": delta_bsc}
+def load_peers(files: tuple[str, ...] = FILES) -> tuple[list[Peer], list[str]]:
+    """The peers whose packages are installed, and a line about each file whose packages are not."""
+    peers: list[Peer] = []
+    missing: list[str] = []
+    for file in files:
+        try:
+            peers += import_module(f"benchmarks.peers.{file}").PEERS
+        except ImportError as error:
+            missing.append(f"{file} is left out: {error} (tools/install-peers installs the peers)")
+    return peers, missing

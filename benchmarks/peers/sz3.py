@@ -1,28 +1,44 @@
-"""SZ3 (PyPI pysz) over the whole column: the best of its algorithms."""
+"""SZ3 (PyPI pysz), every algorithm it has, in the column's own type."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pysz
+
+from benchmarks.peers.base import ColumnCodec, Peer, Values
+
+__all__ = ["PEERS"]
 
 
-def sz3(values: NDArray[Any], eps: float) -> tuple[int, float]:
-    """Compressed bytes of the best algorithm that keeps the bound as SZ3 understands it, and the worst error."""
-    import pysz
+class Sz3(ColumnCodec):
+    """One of SZ3's algorithms."""
 
-    data = np.ascontiguousarray(values, dtype=np.float32)
-    best: tuple[int, float] | None = None
-    for algorithm in (0, 1, 2):
-        config = pysz.szConfig(data.shape)
+    def __init__(self, label: str, algorithm: int) -> None:
+        self.label = label
+        self._algorithm = algorithm
+
+    def pack_column(self, values: Values, eps: float) -> Sequence[bytes]:
+        config = pysz.szConfig(values.shape)
         config.errorBoundMode = pysz.szErrorBoundMode.ABS
         config.absErrorBound = eps
-        config.cmprAlgo = algorithm
-        packed, _ = pysz.sz.compress(data, config)
-        restored, _ = pysz.sz.decompress(packed, data.dtype, data.shape)
-        worst = float(np.abs(restored.astype(np.float64) - data).max())
-        if best is None or len(packed) < best[0]:
-            best = len(packed), worst
-    assert best is not None
-    return best
+        config.cmprAlgo = self._algorithm
+        packed, _ = pysz.sz.compress(values, config)
+        return [packed.tobytes()]
+
+    def unpack_column(self, parts: Sequence[bytes], n: int, dtype: Any, eps: float) -> Values:
+        restored, _ = pysz.sz.decompress(np.frombuffer(parts[0], np.uint8), np.dtype(dtype), (n,))
+        return np.asarray(restored)
+
+
+PEERS = (
+    Peer(
+        "SZ3",
+        tuple(
+            Sz3(name.lower(), getattr(pysz.szAlgorithm, name))
+            for name in ("LORENZO_REG", "INTERP_LORENZO", "INTERP", "NOPRED", "LOSSLESS")
+        ),
+    ),
+)
