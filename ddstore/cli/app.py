@@ -17,23 +17,23 @@ __all__ = ["app"]
 _HELP = """
 Error-bounded, learned compression of time series inside PostgreSQL.
 
-Rows are written and queried as ever; [bold]compact[/bold] moves them into compressed segments that every SELECT on
-the same table still sees, each value within the error you allowed.
+Rows are written and queried as ever; [bold]compact[/bold] moves them into compressed
+segments that every SELECT on the same table still sees, each value within
+the error you allowed.
 
-\b
-  ddstore demo                                   the whole story on made-up data, in a minute
-  ddstore demo file.csv                          the same on your file
+  ddstore demo                  the whole job on made-up data, in a minute
+  ddstore demo file.csv         the same on your file
   ddstore write temp.csv --series boiler --max-error 0.05
-  ddstore compact --once                         now; without --once it stays and compacts
+  ddstore compact --once        now; without --once it stays and goes on
   ddstore query "SELECT count(*) FROM ddstore.samples"
 
-Without --url and $DDSTORE_URL, an embedded PostgreSQL under your data directory ($DDSTORE_HOME) is used.
+Without --url and $DDSTORE_URL, an embedded PostgreSQL under your data
+directory ($DDSTORE_HOME) is used.
 
 Exit codes:
 
-\b
   0  done
-  1  refused or failed; one line on stderr says why and what to do
+  1  refused or failed; stderr says why and what to do
   2  wrong usage
   3  verify found damaged segments
   4  compact: some series failed, the others are done
@@ -56,6 +56,9 @@ class _Commands(TyperGroup):
 
 
 def _failure(message: str, status: Status) -> typer.Exit:
+    lines = message.splitlines()
+    if len(lines) <= 3:  # longer texts are a compiler's or a server's log, which lose their sense on one line
+        message = " ".join(line.strip() for line in lines)
     say().print(f"ddstore: {message}", markup=False, style="red", soft_wrap=True)
     return typer.Exit(status)
 

@@ -64,11 +64,12 @@ def compact(
 ) -> None:
     """Move hot rows into compressed segments, checked value by value before anything is deleted.
 
-    Without --once it stays and makes a pass every minute; SIGTERM and Ctrl-C finish the batch at hand first (a second
-    one does not wait). Any number of compactors may run at once, on any machines. Exit code 4 (with --once) when some
-    series failed: they stay hot, ddstore.compaction says why, and the next pass tries again.
+    Without --once it stays and makes a pass every minute; SIGTERM and Ctrl-C
+    finish the batch at hand first (a second one does not wait). Any number of
+    compactors may run at once, on any machines. Exit code 4 (with --once) when
+    some series failed: they stay hot, ddstore.compaction says why, and the next
+    pass tries again.
 
-    \b
       ddstore compact --once
       ddstore compact --every 5m --train never
       */10 * * * *  ddstore compact --once --url postgresql://me@db/plant
@@ -157,7 +158,6 @@ def verify(
 
     Reads only, and needs no extension. Exit code 3 when something is damaged.
 
-    \b
       ddstore verify
       ddstore verify plant.sensors --json
     """

@@ -31,9 +31,9 @@ class Check:
 def doctor(ctx: typer.Context, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Say what the database and this installation can do, with a remedy for everything missing.
 
-    Reads only. Exit code 1 when something required is missing (the catalog), 5 when no database answers.
+    Reads only. Exit code 1 when something required is missing (the catalog), 5
+    when no database answers.
 
-    \b
       ddstore doctor --url postgresql://me@db/plant
       ddstore doctor --json | jq '.checks[] | select(.ok | not)'
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,9 @@ class DataFile:
         if name is None:
             name = self._find_time()
         if name is None:
-            self.notes.append(f"{self.path.name} has no times: one row a second from {REGULAR_START} is assumed")
+            self.notes.append(
+                f"{self.path.name} has no times: one row a second from {REGULAR_START.item():%Y-%m-%d} is assumed"
+            )
             return None, Column(REGULAR_START + np.arange(len(self)).astype("timedelta64[s]"))
         column = self.column(name)
         if column.kind in "iuf":
@@ -142,10 +145,15 @@ def read_file(path: Path) -> DataFile:
     try:
         found = reader[suffix](path)
     except OSError as error:
-        raise InvalidSeries(f"{path} cannot be read: {error.strerror or error}", remedy="Check the path.") from None
+        raise InvalidSeries(f"{path} cannot be read: {_reason(error)}", remedy="Check the path.") from None
     if not found.columns or not len(found):
         raise InvalidSeries(f"{path.name} has no rows", remedy="Give a file with at least one row.")
     return found
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words; pyarrow wraps them in text of its own."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _pyarrow(path: Path) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any
@@ -37,25 +38,38 @@ def query(
 ) -> None:
     """Run one SQL statement and print what it returns. Times are UTC.
 
-    Nothing can be changed unless --write is given. --json prints all rows, as they come.
+    Nothing can be changed unless --write is given. --json prints all rows, as
+    they come.
 
-    \b
       ddstore query "SELECT count(*), avg(value) FROM ddstore.samples WHERE series = 'boiler.temp'"
       ddstore query "SELECT * FROM ddstore.tables" --json | jq .
       ddstore query "EXPLAIN (ANALYZE) SELECT * FROM ddstore.samples WHERE time >= '2024-05-01'"
     """
     statement = sys.stdin.read() if sql == "-" else sql
     with open_store(ctx, url) as store, store.connection() as conn, conn.cursor() as cursor:
-        if not write:
-            conn.execute("SET TRANSACTION READ ONLY")
         _load_as_text(cursor, besides=_JSON_TYPES if as_json else ())
-        # Bytes: the user's own statement, which must not be taken for a template of ours.
-        # Streaming also means the extended protocol, which takes exactly one statement: no COMMIT; DROP TABLE.
-        stream = cursor.stream(statement.encode())
-        if as_json:
-            _print_lines(cursor, stream)
-        else:
-            _print_table(cursor, stream, rows)
+        # As bytes: the user's own statement, which must not be taken for a template of ours.
+        with closing(_run(cursor, statement.encode(), write)) as found:
+            if as_json:
+                _print_lines(cursor, found)
+            else:
+                _print_table(cursor, found, rows)
+
+
+def _run(cursor: psycopg.Cursor[Any], statement: bytes, write: bool) -> Generator[tuple[Any, ...]]:
+    """Yield the rows of one statement; closing the generator early cancels one that only reads."""
+    if write:  # to its end, whatever is shown of its result: a cancelled INSERT ... RETURNING would insert nothing
+        cursor.execute(statement)
+        if cursor.description is not None:
+            yield from cursor
+        return
+    cursor.execute("SET TRANSACTION READ ONLY")
+    try:
+        # The extended protocol takes exactly one statement, so there is no "COMMIT; DROP TABLE".
+        yield from cursor.stream(statement)
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:  # else: a statement without a result, such as SET
+            raise
 
 
 def _load_as_text(cursor: psycopg.Cursor[Any], *, besides: Sequence[str]) -> None:
@@ -95,7 +109,7 @@ def _print_table(cursor: psycopg.Cursor[Any], stream: Iterator[tuple[Any, ...]],
     more = next(stream, None) is not None if limit else False
     columns = cursor.description or ()
     if not columns:
-        out().print(cursor.statusmessage or "done", markup=False)
+        out().print(cursor.statusmessage or "no rows", markup=False)
         return
     if len(columns) == 1 and columns[0].name == "QUERY PLAN":  # its lines are a table already
         for (line,) in shown:

@@ -19,10 +19,10 @@ __all__ = ["extension", "migrate"]
 def migrate(ctx: typer.Context, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Create or update DDStore's catalog in the database, and switch the extension on where possible.
 
-    Safe to run again, and from many machines at once. Needs CREATE on the database; only the extension needs a
-    superuser, and without it everything works except SQL on compressed rows.
+    Safe to run again, and from many machines at once. Needs CREATE on the
+    database; only the extension needs a superuser, and without it everything
+    works except SQL on compressed rows.
 
-    \b
       ddstore migrate --url postgresql://me@db/plant
     """
     with open_store(ctx, url) as store:
@@ -62,10 +62,10 @@ def install(
 ) -> None:
     """Build the extension and install it into a PostgreSQL on this machine.
 
-    Needs a C compiler, make and the server's headers, and the right to write into its installation. Servers find it
-    without a restart; then run [bold]ddstore migrate[/bold] on each database.
+    Needs a C compiler, make and the server's headers, and the right to write
+    into its installation. Servers find it without a restart; then run
+    [bold]ddstore migrate[/bold] on each database.
 
-    \b
       ddstore extension install
       sudo ddstore extension install --pg-config /usr/lib/postgresql/16/bin/pg_config
     """

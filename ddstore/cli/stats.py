@@ -27,10 +27,10 @@ def stats(
 ) -> None:
     """Show rows, bytes, ratio and coding modes, per table, series and column.
 
-    The ratio compares the cold rows' plain timestamps and values with everything stored for them: segments and models.
-    Reads every hot row and every segment's bytes once.
+    The ratio compares the cold rows' plain timestamps and values with
+    everything stored for them: segments and models. Reads every hot row and
+    every segment's bytes once.
 
-    \b
       ddstore stats
       ddstore stats plant.sensors --json | jq '.[0].ratio'
     """
@@ -58,15 +58,19 @@ def _print(one: TableStats, limit: int) -> None:
     if not one.columns:
         return
     table = Table(header_style="bold")
-    for name in ("series", "column", "max error"):
-        table.add_column(name, overflow="fold")
-    for name in ("values", "bits/value", "ratio"):
-        table.add_column(name, justify="right")
+    table.add_column("series", overflow="fold")
+    table.add_column("column", overflow="fold")
+    table.add_column("max error", no_wrap=True)
+    for name in ("values", "bits", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("modes", overflow="fold")
-    table.add_column("note", overflow="fold")
     for column in one.columns[: limit or None]:
         table.add_row(*map(Text, _cells(column)))
     console.print(table)
+    for column in one.columns:
+        if column.note:
+            label = f"{series_text(column.series)} {column.column}"
+            console.print(f"  {label}: {column.note}", markup=False, style="dim", soft_wrap=True)
     if limit and len(one.columns) > limit:
         console.print(f"  {len(one.columns) - limit} more; --series 0 shows all", markup=False)
 
@@ -80,7 +84,6 @@ def _cells(column: ColumnStats) -> list[str]:
         rate_text(column.bits_per_sample),
         rate_text(column.ratio, "x"),
         modes_text(column.modes),
-        column.note or "",
     ]
 
 

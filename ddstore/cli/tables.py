@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ddstore.cli.session import JsonOption, UrlOption, open_store, out, print_json
-from ddstore.cli.text import parse_bounds, parse_column, parse_duration
+from ddstore.cli.text import bound_text, parse_bounds, parse_column, parse_duration
 from ddstore.db.catalog import ManagedTable
 from ddstore.errors import SchemaMismatch
 
@@ -48,7 +48,6 @@ def create_table(
 ) -> None:
     """Create a table that DDStore compresses, one series per key.
 
-    \b
       ddstore create-table plant.sensors --key device --column temp=0.05 \\
           --column rpm:float4=1e-3rel --column state:int2
     """
@@ -95,9 +94,9 @@ def adopt(
 ) -> None:
     """Look after an existing table from now on, in place.
 
-    Nothing is rewritten, readers and writers go on. From then on unique constraints and ON CONFLICT see hot rows only.
+    Nothing is rewritten, readers and writers go on. From then on unique
+    constraints and ON CONFLICT see hot rows only.
 
-    \b
       ddstore adopt public.metrics --time ts --key host --max-error cpu=0.1 --hot-for 1d
     """
     with open_store(ctx, url) as store:
@@ -123,9 +122,9 @@ def release(
 ) -> None:
     """Decompress everything and hand the table back as a plain one.
 
-    One transaction: all of it or nothing. Values are what SELECT gave all along, within their max error.
+    One transaction: all of it or nothing. Values are what SELECT gave all
+    along, within their max error.
 
-    \b
       ddstore release public.metrics --yes
     """
     with open_store(ctx, url) as store:
@@ -155,7 +154,7 @@ def _print_table(table: ManagedTable, verb: str, as_json: bool) -> None:
                 "cold": table.cold,
                 "time": table.time.name,
                 "key": [column.name for column in table.keys],
-                "max_error": {column.name: str(column.bound) for column in table.values},
+                "max_error": {column.name: bound_text(column.bound) for column in table.values},
             }
         )
         return
@@ -163,6 +162,6 @@ def _print_table(table: ManagedTable, verb: str, as_json: bool) -> None:
     key = f", one series per ({', '.join(c.name for c in table.keys)})" if table.keys else ""
     console.print(f"{verb} {table.label}: time in {table.time.name}{key}", markup=False, soft_wrap=True)
     for column in table.values:
-        console.print(f"  {column.name} {column.type}, {column.bound}", markup=False, soft_wrap=True)
+        console.print(f"  {column.name} {column.type}, {bound_text(column.bound)}", markup=False, soft_wrap=True)
     if table.cold is None:
         console.print("SQL sees its hot rows only; see ddstore doctor", soft_wrap=True)

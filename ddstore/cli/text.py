@@ -10,7 +10,16 @@ import typer
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.errors import InvalidBound
 
-__all__ = ["bytes_text", "parse_bound", "parse_bounds", "parse_column", "parse_duration", "rate_text", "series_text"]
+__all__ = [
+    "bound_text",
+    "bytes_text",
+    "parse_bound",
+    "parse_bounds",
+    "parse_column",
+    "parse_duration",
+    "rate_text",
+    "series_text",
+]
 
 _BOUND_FORMS = "0.05 (absolute), 1e-3rel (of each value), 0.01range (of the column's range) or lossless"
 _DURATION = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)\s*(?P<unit>ms|s|m|min|h|d)?")
@@ -94,6 +103,12 @@ def bytes_text(count: float) -> str:
 def rate_text(value: float | None, unit: str = "") -> str:
     """A ratio or a cost per sample with three digits; a dash for None."""
     return "–" if value is None else f"{value:.3g}{unit}"
+
+
+def bound_text(bound: Bound) -> str:
+    """A bound as :func:`parse_bound` reads it: ``0.05``, ``0.001rel``, ``0.01range``, ``lossless``."""
+    suffix = {"absolute": "", "relative": "rel", "range": "range"}
+    return "lossless" if bound.kind == "lossless" else f"{bound.value:g}{suffix[bound.kind]}"
 
 
 def series_text(key: tuple[str | None, ...] | list[str | None]) -> str:

@@ -75,10 +75,9 @@ def write(
 ) -> None:
     """Append a file's rows, all of them or none: as series of ddstore.samples, or into a managed table.
 
-    A file without times gets one row a second from 2020-01-01. Rows are readable at once, and compressed when
-    [bold]ddstore compact[/bold] runs.
+    A file without times gets one row a second from 2020-01-01. Rows are
+    readable at once, and compressed when [bold]ddstore compact[/bold] runs.
 
-    \b
       ddstore write temp.csv --series boiler.temp --max-error 0.05
       ddstore write log.parquet --time ts --value temp --value rpm --series boiler --max-error 1e-3rel
       ddstore write day.csv --table plant.sensors

@@ -18,7 +18,7 @@ from ddstore.cli.demo.plot import draw
 from ddstore.cli.demo.report import print_report
 from ddstore.cli.demo.steps import Demo
 from ddstore.cli.progress import progress_bar
-from ddstore.cli.session import Settings, Status, UrlOption, note, out, say
+from ddstore.cli.session import Settings, Status, note, out, say
 from ddstore.cli.text import parse_bound
 from ddstore.cli.write import TimeUnit
 from ddstore.db.embedded import embedded_server
@@ -63,14 +63,22 @@ def demo(
     train_seconds: Annotated[float, typer.Option(min=0, help="Budget for learned models; 0 trains none.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the made-up plant, and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the database, and say how to look at it.")] = False,
-    url: UrlOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Run in the schema ddstore_demo of this database. Default: an embedded server of its own.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show the whole job: write a table, compact it, query it, check every value, draw it.
 
-    Runs in an embedded database of its own, thrown away at the end unless --keep; with --url in the schema
-    ddstore_demo of that database. The report says what it cost before and after, with every index and model counted.
+    Runs in an embedded database of its own, thrown away at the end unless
+    --keep; with --url in the schema ddstore_demo of that database. The report
+    says what it cost before and after, with every index and model counted.
 
-    \b
       ddstore demo
       ddstore demo sensors.csv --max-error 0.05 --out sensors.png
       ddstore demo log.parquet --time ts --max-error 1e-3rel --keep

@@ -119,12 +119,12 @@ def _fail(rng: np.random.Generator, values: Floats) -> None:
     """Single samples get lost, and once or twice a sensor is dead for an hour."""
     values[rng.random(len(values)) < 2e-4] = np.nan
     for start in rng.integers(0, len(values), max(1, len(values) // (6 * _PER_DAY))):
-        values[start : start + int(rng.integers(90, 360))] = np.nan
+        values[start : start + int(rng.integers(1, min(360, len(values) // 20)))] = np.nan
 
 
 def _logged(rng: np.random.Generator, rows: int) -> NDArray[np.bool_]:
     """Which rows the logger kept: it stops for up to four hours now and then. Shape (rows,)."""
     keep = np.ones(rows, np.bool_)
     for start in rng.integers(0, rows, max(1, rows // (4 * _PER_DAY))):
-        keep[start : start + int(rng.integers(60, _PER_DAY // 6))] = False
+        keep[start : start + int(rng.integers(2, min(_PER_DAY // 6, rows // 20)))] = False
     return keep

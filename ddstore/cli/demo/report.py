@@ -63,8 +63,8 @@ def _columns(console: Console, demo: Demo) -> None:
     )
     table.add_column("column", no_wrap=True)
     for name in ("max error", "worst error", "beyond", "bits"):
-        table.add_column(name, justify="right")
-    table.add_column("segments by mode")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("modes")
     for check in demo.checks:
         mine = [column for column in demo.stats.columns if column.column == check.column]
         values = sum(column.values for column in mine)
