@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddstore.db.pool import Connection
+from ddstore.store import Store
 from fix_cli import Cli, run_cli
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -76,6 +78,20 @@ def test_a_demo_that_is_kept_stands_in_the_way_and_says_so(cli: Cli, tmp_path: P
     again = cli(*arguments)
     assert again.code == 1
     assert "DROP SCHEMA ddstore_demo CASCADE" in again.err
+
+
+@pytest.mark.parametrize("path", ["p.doc", "none/p.png"])
+def test_a_picture_that_cannot_be_written_is_refused_first(cli: Cli, tmp_path: Path, path: str) -> None:
+    refused = cli("demo", "--out", str(tmp_path / path))
+    assert (refused.code, refused.out) == (2, "")
+
+
+def test_without_the_extension_it_says_why(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Store.doctor
+    monkeypatch.setattr(Store, "doctor", lambda store: replace(found(store), extension_version=None))
+    refused = cli("demo", "--rows", "4000", "--out", str(tmp_path / "p.png"))
+    assert refused.code == 1
+    assert "ddstore doctor" in refused.err
 
 
 def test_in_an_embedded_server_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ def demo(
       ddstore demo log.parquet --time ts --max-error 1e-3rel --keep
     """
     bound = None if max_error is None else parse_bound(max_error)
+    _check_picture(picture)
     given: DemoData
     if data is None:
         given = plant_data(200_000 if rows is None else rows, bound, seed)
@@ -99,13 +101,22 @@ def demo(
         raise typer.Exit(Status.FAILED)
 
 
+def _check_picture(path: Path) -> None:
+    """Refuse before the work is done, not after it."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"{path.name} is neither a .png nor a .svg nor a .pdf.", param_hint="--out")
+    if not os.access(path.parent, os.W_OK):
+        raise typer.BadParameter(f"nothing can be written into {path.parent}.", param_hint="--out")
+
+
 def _run(run: Demo, train_seconds: float, seed: int, picture: Path, *, keep_tables: bool) -> bool:
     console, progress = out(), say()
     for text in run.data.notes:
         note(text)
-    with progress.status("Writing ..."):
-        run.write()
+    run.create()
     try:
+        with progress.status("Writing ..."):
+            run.write()
         with progress.status("Querying hot rows ..."):
             run.query("hot")
         with progress_bar("Compacting") as advance:

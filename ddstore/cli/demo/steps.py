@@ -20,7 +20,7 @@ from ddstore.db.catalog import ManagedTable, load_table
 from ddstore.db.manage import drop_management
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
-from ddstore.errors import SchemaMismatch
+from ddstore.errors import NotInstalled, SchemaMismatch
 from ddstore.statistics import TableStats
 from ddstore.store import Store
 
@@ -120,8 +120,18 @@ class Demo:
 
     # ---- steps, in this order -----------------------------------------------------------------------------------
 
-    def write(self) -> None:
-        """Create the managed table and write the rows."""
+    def create(self) -> None:
+        """Create the managed table.
+
+        Raises:
+            NotInstalled: the database lacks the extension, so that SQL would not see what the demo is to show.
+            SchemaMismatch: an earlier demo's tables are there.
+        """
+        if self.store.doctor().extension_version is None:
+            raise NotInstalled(
+                "the demo reads compressed rows through SQL, and this database does not have the extension",
+                remedy="ddstore doctor says how to get it; a C compiler and make are all that the embedded one needs.",
+            )
         name = f"{SCHEMA}.{self.data.name}"
         with self.store.connection() as conn:
             for taken in (name, f"{name}_original"):
@@ -132,7 +142,6 @@ class Demo:
                         remedy=f"Remove it: ddstore release {name} --yes; "
                         f'ddstore query --write "DROP SCHEMA {SCHEMA} CASCADE".',
                     )
-        started = time.monotonic()
         types = self.data.types()
         self.table = self.store.create_table(
             name,
@@ -141,6 +150,10 @@ class Demo:
             columns={column: (types[column], bound) for column, bound in self.data.bounds.items()},
             segment_rows=self.data.segment_rows,
         )
+
+    def write(self) -> None:
+        """Write the rows, and keep a copy of them in a plain table."""
+        started = time.monotonic()
         self.store.write(self.data.frame(), table=self.table.label)
         self.seconds["write"] = time.monotonic() - started
         with self.store.connection() as conn:
