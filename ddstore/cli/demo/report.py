@@ -8,28 +8,26 @@ from rich.text import Text
 
 from ddstore.cli.demo.steps import Check, Demo, Sizes
 from ddstore.cli.stats import modes_text
-from ddstore.cli.text import bytes_text, rate_text
+from ddstore.cli.text import bytes_text, rate_text, series_text
 
 __all__ = ["print_report"]
+
+
+_NOTES = 3  # of the compactor's, shown at most
 
 
 def print_report(console: Console, demo: Demo) -> None:
     """Print everything a finished ``demo`` found."""
     data, stats = demo.data, demo.stats
     first, last = data.time.min().item(), data.time.max().item()
-    title = (
-        f"{len(data):,} rows, {len(data.values)} columns, {stats.series} series, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
-    )
+    title = f"{len(data):,} rows, {len(data.values)} value columns, {stats.series} series, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
     console.print()
     console.print(Text(title, "bold"))
     _sizes(console, demo)
     _columns(console, demo)
     _timings(console, demo)
     _plan(console, demo)
-    for series in demo.report.series:
-        for note in series.notes:
-            label = "/".join(part or "NULL" for part in series.series)
-            console.print(f"{label + ': ' if label else ''}{note}", markup=False, style="dim", soft_wrap=True)
+    _notes(console, demo)
 
 
 def _sizes(console: Console, demo: Demo) -> None:
@@ -45,7 +43,7 @@ def _sizes(console: Console, demo: Demo) -> None:
     ratios = [f"{demo.before.total / sizes.total:.3g}x" for sizes in columns[1:]]
     table.add_row(Text("smaller by", "bold"), "", *(Text(ratio, "bold green") for ratio in ratios))
     console.print(table)
-    if demo.compacted.table > demo.after.table:
+    if demo.compacted.table - demo.after.table > demo.after.total / 10:
         freed = bytes_text(demo.compacted.table - demo.after.table)
         console.print(f"{freed} are emptied index pages: new rows use them again, or REINDEX returns them", style="dim")
     stats = demo.stats
@@ -115,6 +113,18 @@ def _timings(console: Console, demo: Demo) -> None:
         rows = f"{timing.cold_rows[0]:,}" if timing.cold_rows else ""
         table.add_row(timing.what, rows, f"{timing.hot_ms:.2f} ms", f"{timing.cold_ms:.2f} ms")
     console.print(table)
+
+
+def _notes(console: Console, demo: Demo) -> None:
+    notes = [
+        f"{series_text(series.series)}: {note}" if series.series else note
+        for series in demo.report.series
+        for note in series.notes
+    ]
+    for note in notes[:_NOTES]:
+        console.print(note, markup=False, style="dim", soft_wrap=True)
+    if len(notes) > _NOTES:
+        console.print(f"and {len(notes) - _NOTES} notes like these", style="dim")
 
 
 def _plan(console: Console, demo: Demo) -> None:
