@@ -1,8 +1,9 @@
-"""A small BTAE, trained once a session on a periodic series, and a column coded with it."""
+"""A small BTAE, trained once a session on a periodic series, a column coded with it, and training without a clock."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,25 @@ def train_small() -> Model:
     windows = periodic(128 * 400).astype(np.float32).reshape(-1, 128)
     trained = train_btae(windows, eps=1.0, max_epochs=25, budget_seconds=60, device="cpu")
     return Model(pack_model(trained.weights), partial(encode_latents, trained.encoder))
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Train for this many epochs, not for some seconds: what comes out then depends on no clock."""
+    chosen = [45]
+    pytest.importorskip("torch", reason="training needs torch")
+    import ddstore.model
+
+    really = ddstore.model.train_btae
+
+    def trained(windows: np.ndarray[Any, Any], *, eps: float, seed: int, budget_seconds: float) -> Any:
+        assert budget_seconds > 0
+        return really(
+            windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=chosen[0], sample_windows=600, device="cpu"
+        )
+
+    monkeypatch.setattr(ddstore.model, "train_btae", trained)
+    return chosen
 
 
 @pytest.fixture(scope="session")

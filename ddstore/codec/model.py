@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ddstore import _native
 from ddstore.errors import CorruptSegment
 
-__all__ = ["Model", "pack_model"]
+__all__ = ["Model", "is_damaged", "pack_model"]
 
 FindLatents = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
@@ -20,6 +20,15 @@ FindLatents = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 def pack_model(btae: bytes) -> bytes:
     """The bytes of ``ddstore.model.bytes`` for a BTAE section: the section, then its CRC32C (little-endian)."""
     return btae + _native.crc32c(btae).to_bytes(4, "little")
+
+
+def is_damaged(data: bytes) -> bool:
+    """Whether the bytes of a model, as stored, are not what :func:`pack_model` made."""
+    try:
+        _native.describe_model(data)
+    except _native.CorruptError:
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ddstore.codec import select, tube
 from ddstore.codec.bound_check import absolute_bound, violations
 from ddstore.codec.format import Mode, NativeType, RowClass, as_native, dtype_of, type_code
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
-from ddstore.codec.model import Model
+from ddstore.codec.model import Model, is_damaged
 from ddstore.errors import BoundViolation, CorruptSegment
 
 __all__ = ["EncodedColumn", "column_stats", "decode_column", "encode_column", "encode_exact"]
@@ -118,7 +118,8 @@ def decode_column(
     try:
         data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1)
     except _native.CorruptError as error:
-        raise CorruptSegment(str(error), remedy="Run ddstore verify to list every damaged segment.") from None
+        what = f"{error}" if model is None or not is_damaged(model) else f"its model is damaged: {error}"
+        raise CorruptSegment(what, remedy="Run ddstore verify to list every damaged segment.") from None
     mask = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
     return np.frombuffer(data, dtype=dtype_of(kind)), mask
 

@@ -248,11 +248,17 @@ class _DoesNotPay(Exception):
 
 
 def _windows(sample: _Sample) -> NDArray[np.float32]:
-    """The finite values in order, cut into windows: (N, T) float32 in raw units."""
+    """Windows as encoding will cut them, (N, T) float32 in raw units: from the start of each segment, gaps filled."""
     with np.errstate(over="ignore"):
-        finite = sample.values[sample.valid].astype(np.float32)
-    finite = finite[np.isfinite(finite)]
-    return finite[: len(finite) // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
+        values = sample.values.astype(np.float32)
+    finite = sample.valid & np.isfinite(values)
+    if not finite.any():
+        return np.empty((0, _WINDOW), np.float32)
+    first = int(finite.argmax())
+    values = values[np.maximum.accumulate(np.where(finite, np.arange(len(values)), first))]
+    rows = sample.segment_rows
+    segments = values[: len(values) // rows * rows].reshape(-1, rows)
+    return segments[:, : rows // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
 
 
 def _half_bin(sample: _Sample) -> float | None:

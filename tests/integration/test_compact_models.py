@@ -21,25 +21,6 @@ ROWS = 56 * SEGMENT  # fewer would not pay for 53 kB of decoder and encoder
 
 
 @pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Train for this many epochs, not for some seconds: what comes out then depends on no clock."""
-    chosen = [45]
-    pytest.importorskip("torch", reason="training needs torch")
-    import ddstore.model
-
-    really = ddstore.model.train_btae
-
-    def trained(windows: np.ndarray[Any, Any], *, eps: float, seed: int, budget_seconds: float) -> Any:
-        assert budget_seconds > 0
-        return really(
-            windows, eps=eps, seed=seed, budget_seconds=600, max_epochs=chosen[0], sample_windows=600, device="cpu"
-        )
-
-    monkeypatch.setattr(ddstore.model, "train_btae", trained)
-    return chosen
-
-
-@pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each training that is begun."""
     begun: list[int] = []
@@ -130,7 +111,8 @@ def test_noise_keeps_no_model_and_is_remembered(
     assert _models(conn) == []
     assert any("would not pay" in note for note in report.series[0].notes)
     trial = conn.execute(
-        "SELECT series_key, column_id, bound_kind, bound_value, rows, bits_per_sample > 3, note FROM ddstore.model_trial"
+        """SELECT series_key, column_id, bound_kind, bound_value, rows, bits_per_sample > 3, note
+           FROM ddstore.model_trial"""
     ).fetchone()
     conn.commit()
     assert trial == ([], 2, "absolute", 1.0, 4 * SEGMENT, True, report.series[0].notes[0].removeprefix("v: "))
@@ -172,8 +154,8 @@ def test_the_screen_knows_what_a_model_costs() -> None:
     quantize = pytest.importorskip("ddstore.model.quantize")
     config = btae.BTAEConfig()
     model = btae.BTAE(config)
-    assert train._WINDOW == config.window
-    assert train._LATENT_BITS == config.latents / config.window
+    assert config.window == train._WINDOW
+    assert config.latents / config.window == train._LATENT_BITS
     size = len(quantize.pack_decoder(model.decoder, config, 0.0, 1.0))
     size += len(quantize.pack_encoder(model.encoder, config, 0.0, 1.0))
     assert 0.9 * size < train._MODEL_BYTES <= size
