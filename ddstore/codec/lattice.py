@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddstore.codec.format import LatticeKind, NativeType, dtype_of
+from ddstore.codec.scale import Scale, find_scale
 
 __all__ = [
     "EMPTY",
@@ -33,6 +34,7 @@ __all__ = [
 _EXACT_INT = float(2**53)
 _MANTISSA = {"float4": 23, "float8": 52}
 _PHASES = 8
+_DENOMINATORS = (*(10**d for d in range(13)), *(2**b for b in range(1, 17)))
 # A grid that holds this share of the values is a grid: exact rows for the others cost less than finer bins.
 _MOSTLY = 0.98
 
@@ -94,7 +96,8 @@ class Lattice:
         dtype = dtype_of(type_name)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.kind is LatticeKind.STEP:
-                return (index.astype(np.float64) * self.step + self.offset).astype(dtype)
+                value = index.astype(np.float64) * self.step + self.offset
+                return (value.astype(np.float32) if self.via_float32 else value).astype(dtype)
             numerator = index * np.int64(self.mul) + np.int64(self.add)
             if self.kind is LatticeKind.ORDINAL:
                 return _from_ordinals(numerator, type_name)
@@ -148,7 +151,7 @@ def find_grid(values: Values, type_name: NativeType) -> Grid | None:
         for via_float32 in (False, True) if type_name == "float8" else (True,):
             # float32 tells apart no more than 24 bits: a finer "grid" would fit anything.
             limit = float(2**24) if via_float32 else _EXACT_INT
-            for den in (*(10**d for d in range(10)), *(2**b for b in range(1, 17))):
+            for den in _DENOMINATORS:
                 if peak * den >= limit or _on_grid(probe, den, via_float32).mean() < share - 0.05:
                     continue
                 fits = _on_grid(wide, den, via_float32)
@@ -163,6 +166,13 @@ def _on_grid(wide: NDArray[np.float64], den: int, via_float32: bool) -> NDArray[
     if via_float32:
         back = back.astype(np.float32).astype(np.float64)
     return np.asarray(back == wide)
+
+
+def _scaled(scale: Scale, bin_: int, phase: int) -> Lattice:
+    """The lattice of bins of ``bin_`` steps of a scale each."""
+    offset = scale.origin + scale.pitch * (phase + (bin_ - 1) / 2)
+    step = scale.pitch * bin_
+    return Lattice(LatticeKind.STEP, step=step, offset=offset, via_float32=scale.via_float32, exact=bin_ == 1)
 
 
 def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
@@ -189,8 +199,11 @@ EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value
 def exact_lattices(values: Values, type_name: NativeType) -> list[Lattice]:
     """Lattices that return (finite, not -0.0) values bit for bit: their grid if there is one, then the floats."""
     grid = find_grid(values, type_name)
-    floats = [] if values.dtype.kind == "i" else [Lattice(LatticeKind.ORDINAL, exact=True)]
-    return [*([_on(grid, 1, 0)] if grid is not None else []), *floats]
+    if values.dtype.kind == "i":
+        return [_on(grid, 1, 0)] if grid is not None else []
+    scale = find_scale(values) if grid is None else None
+    grids = [_on(grid, 1, 0)] if grid is not None else [_scaled(scale, 1, 0)] if scale is not None else []
+    return [*grids, Lattice(LatticeKind.ORDINAL, exact=True)]
 
 
 def _roughness(index: Index) -> float:
@@ -231,6 +244,14 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
             return found
         if integer:
             return [_on(grid, 1, 0)]
+    scale = find_scale(values)
+    if scale is not None and not aligned and eps >= scale.pitch / 2:
+        widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
+        bins = (bin_ for bin_ in (widest, widest - 1) if bin_ >= 1)
+        return [
+            _best_phase([_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)], values, type_name)
+            for bin_ in bins
+        ]
     # Leave room for the rounding of the value itself, once to double and once to the column's type.
     slack = float(np.abs(values.astype(np.float64)).max()) * 2.0 ** -(_MANTISSA[type_name] - 1)
     usable = min(eps, 1e300) - slack  # a step beyond that would overflow when multiplied

@@ -139,3 +139,15 @@ def encode_on_nearest(values: NDArray[Any], eps: float) -> int:
     """Bytes without a path search."""
     lattice = lossy_lattices(values, "float8", eps)[0]
     return select.encode(values, np.zeros(len(values), np.uint8), lattice, "float8", None).size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_counts_times_a_factor_are_a_scale(dtype: str) -> None:
+    counts = np.rint(np.random.default_rng(3).normal(0, 6, 5000).cumsum() % 400)
+    values = (counts * 0.018735854453 - 3.2975103).astype(np.float32).astype(dtype)
+    name = "float4" if dtype == "float32" else "float8"
+    coded = encode_column(values, None, type=name, bound=Lossless())
+    assert coded.escapes == 0
+    assert coded.size < 1.1 * encode_column(counts.astype(np.int32), None, type="int4", bound=Lossless()).size
+    read, _ = decode_column(coded.residual, None, None, name, len(values))
+    assert read.tobytes() == values.tobytes()

@@ -1,0 +1,97 @@
+"""A sensor's scale: values that are counts of a converter times a factor that is no decimal.
+
+Such values have few distinct levels, all ``origin + k * pitch`` up to the rounding of their type. Pitch and origin are
+looked for so that as many levels as possible come out bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Scale", "find_scale"]
+
+_MOST_LEVELS = 8192
+_MOST_STEPS = 2**32  # no converter counts farther
+_ORIGINS = 17  # tried around the best one, in each of
+_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Levels are ``origin + k * pitch`` in doubles, rounded to float32 if ``via_float32``."""
+
+    origin: float
+    pitch: float
+    via_float32: bool
+
+
+def find_scale(values: NDArray[Any]) -> Scale | None:
+    """The scale that finite float ``values``, shape (n,), n > 0, lie on; None if they have none."""
+    levels = np.unique(values)
+    if not 8 <= len(levels) <= min(_MOST_LEVELS, len(values) // 2):
+        return None
+    # float64 columns often hold float32 measurements.
+    with np.errstate(over="ignore"):
+        narrow = levels.astype(np.float32)
+    via_float32 = bool((narrow == levels).all())
+    levels = (narrow if via_float32 else levels).astype(np.float64)
+    half = np.spacing(np.abs(levels).astype(np.float32 if via_float32 else np.float64)).astype(np.float64) / 2
+    fitted = _fit(levels, float(half.max()))
+    if fitted is None:
+        return None
+    count, pitch, origin = fitted
+    return Scale(*_refine(levels, half, count, pitch, origin), via_float32 and values.dtype == np.float64)
+
+
+def _fit(levels: NDArray[np.float64], half: float) -> tuple[NDArray[np.float64], float, float] | None:
+    """Least squares of levels on their numbers; None when they are off by more than their own rounding."""
+    gaps = np.diff(levels)
+    pitch = float(gaps[gaps > 16 * half].min(initial=np.inf))
+    with np.errstate(over="ignore"):
+        if not (np.abs(levels).max() < 1e100 and (levels[-1] - levels[0]) / pitch < _MOST_STEPS):
+            return None
+    # Numbers are sure only near the start while the pitch is rough: fit ever longer stretches.
+    origin, reach = float(levels[0]), 16
+    while True:
+        part = levels[:reach]
+        count = np.rint((part - origin) / pitch)
+        if count[-1] == 0 or np.abs(part - origin - count * pitch).max() > pitch / 4:
+            return None
+        centred = count - count.mean()
+        spread = float((centred * centred).sum())
+        pitch = float((centred * (part - part.mean())).sum()) / spread
+        origin = float(part.mean() - pitch * count.mean())
+        if reach >= len(levels):
+            break
+        reach *= 2
+    if np.abs(levels - origin - count * pitch).max() > 4 * half:
+        return None
+    return count, pitch, origin
+
+
+def _refine(
+    levels: NDArray[np.float64], half: NDArray[np.float64], count: NDArray[np.float64], pitch: float, origin: float
+) -> tuple[float, float]:
+    """(origin, pitch) for which most levels are hit exactly.
+
+    A level is hit when ``origin + k * pitch`` lies within half a unit in its last place. For a given origin that
+    bounds the pitch from both sides; the origin that leaves it the most room wins.
+    """
+    far = count != 0
+    if not far.any():
+        return origin, pitch
+    best = (-np.inf, origin, pitch)
+    width = 2 * float(half.max())
+    for _ in range(_ROUNDS):  # the room is concave in the origin: look around the best one, ever closer
+        for candidate in best[1] + np.linspace(-width, width, _ORIGINS):
+            offset = levels[far] - candidate
+            bound = np.stack([(offset - half[far]) / count[far], (offset + half[far]) / count[far]])
+            low, high = float(bound.min(axis=0).max()), float(bound.max(axis=0).min())
+            if high - low > best[0]:
+                best = (high - low, float(candidate), (low + high) / 2)
+        width /= _ORIGINS / 4
+    return best[1], best[2]
