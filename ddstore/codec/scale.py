@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["Scale", "find_scale"]
 
 _MOST_LEVELS = 8192
+_LARGEST = 1e30  # well inside float32
 _MOST_STEPS = 2**32  # no converter counts farther
 _ORIGINS = 17  # tried around the best one, in each of
 _ROUNDS = 6
@@ -32,11 +33,10 @@ class Scale:
 def find_scale(values: NDArray[Any]) -> Scale | None:
     """The scale that finite float ``values``, shape (n,), n > 0, lie on; None if they have none."""
     levels = np.unique(values)
-    if not 8 <= len(levels) <= min(_MOST_LEVELS, len(values) // 2):
+    if not 8 <= len(levels) <= min(_MOST_LEVELS, len(values) // 2) or np.abs(levels).max() > _LARGEST:
         return None
     # float64 columns often hold float32 measurements.
-    with np.errstate(over="ignore"):
-        narrow = levels.astype(np.float32)
+    narrow = levels.astype(np.float32)
     via_float32 = bool((narrow == levels).all())
     levels = (narrow if via_float32 else levels).astype(np.float64)
     half = np.spacing(np.abs(levels).astype(np.float32 if via_float32 else np.float64)).astype(np.float64) / 2
@@ -51,9 +51,8 @@ def _fit(levels: NDArray[np.float64], half: float) -> tuple[NDArray[np.float64],
     """Least squares of levels on their numbers; None when they are off by more than their own rounding."""
     gaps = np.diff(levels)
     pitch = float(gaps[gaps > 16 * half].min(initial=np.inf))
-    with np.errstate(over="ignore"):
-        if not (np.abs(levels).max() < 1e100 and (levels[-1] - levels[0]) / pitch < _MOST_STEPS):
-            return None
+    if not (levels[-1] - levels[0]) / pitch < _MOST_STEPS:
+        return None
     # Numbers are sure only near the start while the pitch is rough: fit ever longer stretches.
     origin, reach = float(levels[0]), 16
     while True:
