@@ -183,8 +183,13 @@ def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
         mul, den = 2 * grid.pitch * bin_, 2 * grid.den
         add = 2 * grid.origin + grid.pitch * (2 * phase + bin_ - 1)
     return Lattice(
-        LatticeKind.GRID, mul, add, den, via_float32=grid.via_float32, exact=bin_ == 1, grid=grid, bin=bin_, phase=phase
+        LatticeKind.GRID, _wrap(mul), _wrap(add), den, via_float32=grid.via_float32, exact=bin_ == 1, grid=grid, bin=bin_, phase=phase
     )
+
+
+def _wrap(number: int) -> int:
+    """Modulo 2**64, as int64: index arithmetic wraps, and the middle of an int8 column's last bin may lie beyond."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def rebin(lattice: Lattice, bin_: int) -> Lattice:
