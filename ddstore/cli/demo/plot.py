@@ -189,9 +189,15 @@ def _bits(axes: Axes, demo: Demo) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title(f"What it costs: bits per value in each of the {len(segments)} segments, without models")
     axes.set_ylabel("bits per value")
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="column", alignment="left", borderaxespad=0.2
-    )
+    if segments:
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            frameon=False,
+            title="column",
+            alignment="left",
+            borderaxespad=0.2,
+        )
 
 
 def _dates(axes: Axes) -> None:

@@ -20,9 +20,9 @@ def print_report(console: Console, demo: Demo) -> None:
     """Print everything a finished ``demo`` found."""
     data, stats = demo.data, demo.stats
     first, last = data.time.min().item(), data.time.max().item()
-    title = f"{len(data):,} rows, {len(data.values)} value columns, {stats.series} series, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    title = f"{len(data):,} rows, {len(data.values)} value columns, {stats.series} series"
     console.print()
-    console.print(Text(title, "bold"))
+    console.print(Text(f"{title}, {first:%Y-%m-%d} to {last:%Y-%m-%d}", "bold"))
     _sizes(console, demo)
     _columns(console, demo)
     _timings(console, demo)
