@@ -13,7 +13,7 @@ from ddstore.db.catalog import ManagedTable
 from ddstore.db.copy import WIDTHS, CopyField, copy_in
 from ddstore.db.manage import drop_management
 from ddstore.db.pool import Connection
-from ddstore.db.queries import sql
+from ddstore.db.queries import Escaped, sql
 from ddstore.errors import SchemaMismatch
 from ddstore.reading import DecodedSegment, decode_segments
 
@@ -123,8 +123,8 @@ def _insert(table: ManagedTable) -> pgsql.Composed:
         )
         condition = pgsql.SQL("r.segment = s.id AND r.row = a.row")
     return pgsql.SQL(sql("release_rows")).format(
-        table=table.identifier,
-        columns=pgsql.SQL(", ").join(pgsql.Identifier(name) for name in table.columns),
+        table=Escaped(table.identifier),
+        columns=pgsql.SQL(", ").join(Escaped(pgsql.Identifier(name)) for name in table.columns),
         values=pgsql.SQL(", ").join(sources),
         segments=table.segments_identifier,
         arrays=unnest,

@@ -109,7 +109,9 @@ RETURNS TABLE (
     time_bytes bigint, latents_bytes bigint, residual_bytes bigint, array_bytes bigint, column_bytes jsonb,
     created_at timestamptz
 )
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+-- A key's text is the same whatever the caller has set, and the same as in the other views.
+SET datestyle = 'ISO, MDY' SET intervalstyle = postgres SET extra_float_digits = 1 SET lc_monetary = 'C' AS $$
 #variable_conflict use_column
 DECLARE
     managed record;

@@ -30,12 +30,12 @@ from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
 from ddstore.codec.segment import EncodedColumn
-from ddstore.compact.plan import Escaped, SeriesPlan, hot_column
+from ddstore.compact.plan import SeriesPlan, hot_column
 from ddstore.compact.rows import HotRows, coded_columns, fetch_rows, hot_columns, read_filenode
 from ddstore.compact.train import SeriesModel
 from ddstore.db.catalog import ManagedTable, load_table
 from ddstore.db.pool import Connection
-from ddstore.db.queries import sql
+from ddstore.db.queries import Escaped, sql
 from ddstore.errors import CompactionConflict, CorruptSegment
 
 __all__ = ["EncodedSegment", "LeaseLost", "commit_segments"]

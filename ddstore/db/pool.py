@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from ddstore.errors import ConnectionFailed, CorruptSegment, DDStoreError, NotInstalled, NotPermitted
@@ -28,7 +30,8 @@ _POOL_TIMEOUT_S = 30.0
 class Database:
     """One database and its pool of connections. Threads may share it; close it, or use it as a context manager.
 
-    Sessions run in UTC with autocommit off. Nothing is connected before the first :meth:`connection`.
+    Sessions run in UTC and UTF-8 with autocommit off, and write every type as PostgreSQL does by default, whatever the
+    role has set. Nothing is connected before the first :meth:`connection`.
     """
 
     def __init__(self, url: str, *, max_size: int = 8) -> None:
@@ -126,6 +129,23 @@ def connect(url: str, *, autocommit: bool = False) -> Connection:
 _KWARGS: dict[str, Any] = {"fallback_application_name": "ddstore", "connect_timeout": _CONNECT_TIMEOUT_S}
 
 
+#: The key of a series is the text of its key columns: it must not depend on what a role or database has set.
+_SETTINGS = """
+SET TIME ZONE 'UTC';
+SET client_encoding = 'UTF8';
+SET DateStyle = 'ISO, MDY';
+SET IntervalStyle = 'postgres';
+SET extra_float_digits = 1;
+SET bytea_output = 'hex';
+SET lc_monetary = 'C';
+"""
+
+
+def _dump_json(value: Any) -> str:
+    # Characters as they are: a database of another encoding than UTF-8 refuses their escapes, even where it has them.
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _configure(conn: Connection) -> None:
     major = conn.info.server_version // 10000
     if not MIN_SERVER <= major <= MAX_SERVER:
@@ -133,8 +153,9 @@ def _configure(conn: Connection) -> None:
             f"the server is PostgreSQL {major}",
             remedy=f"DDStore supports PostgreSQL {MIN_SERVER} to {MAX_SERVER}.",
         )
-    # A statement, not a start-up option: connection poolers refuse options they do not know.
-    conn.execute("SET TIME ZONE 'UTC'")
+    # Statements, not start-up options: connection poolers refuse options they do not know.
+    conn.execute(_SETTINGS)
+    set_json_dumps(_dump_json, conn)
     conn.commit()
 
 

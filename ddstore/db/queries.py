@@ -7,7 +7,8 @@ A file looks like this; comment lines right under the name document the statemen
     SELECT ... WHERE id = %(id)s;
 
 Statements run with parameters write a literal percent sign as ``%%`` (psycopg's rule). Where an identifier must be
-filled in, the statement holds ``{placeholders}`` and is used as ``psycopg.sql.SQL(sql("name")).format(...)``.
+filled in, the statement holds ``{placeholders}`` and is used as ``psycopg.sql.SQL(sql("name")).format(...)``; if it is
+run with parameters, too, what a user named must be :class:`Escaped`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import LiteralString
 
+from psycopg import sql as pgsql
+from psycopg.abc import AdaptContext
+
 from ddstore.db.resources import resource_dir
 
-__all__ = ["NamedQuery", "parse_queries", "queries", "sql"]
+__all__ = ["Escaped", "NamedQuery", "parse_queries", "queries", "sql"]
 
 _NAME = re.compile(r"^--\s*name:\s*(?P<name>\S*)\s*$")
 
@@ -34,6 +38,21 @@ class NamedQuery:
     doc: str
     text: str
     source: str
+
+
+class Escaped(pgsql.Composable):
+    """A fragment with its percent signs doubled: for statements run with parameters, where a name may hold one.
+
+    psycopg quotes identifiers and literals for PostgreSQL, and then reads the whole statement for placeholders.
+    """
+
+    def __init__(self, fragment: pgsql.Composable) -> None:
+        super().__init__(fragment)
+        self._fragment = fragment
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Return the fragment as psycopg's placeholder syntax wants it."""
+        return self._fragment.as_bytes(context).replace(b"%", b"%%")
 
 
 def sql(name: str) -> LiteralString:
