@@ -31,8 +31,9 @@ Cli = Callable[..., Outcome]
 
 
 def run_cli(*arguments: str, stdin: str | None = None) -> Outcome:
-    """Run ``ddstore`` in this process, on a wide terminal that is none."""
-    result = CliRunner().invoke(app, arguments, input=stdin, env={"COLUMNS": "160", "TERM": "dumb"})
+    """Run ``ddstore`` in this process, on a wide terminal that is none; without --url no server answers."""
+    env = {"COLUMNS": "160", "TERM": "dumb", "DDSTORE_URL": "postgresql://127.0.0.1:1/nobody"}
+    result = CliRunner().invoke(app, arguments, input=stdin, env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)

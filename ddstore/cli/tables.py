@@ -55,6 +55,7 @@ def create_table(
     keys = {n: type_ or "text" for n, _, type_ in (text.partition(":") for text in key or [])}
     if len(columns) < len(column) or len(keys) < len(key or []):
         raise typer.BadParameter("a column is given twice.")
+    kept_hot = parse_duration(hot_for)
     with open_store(ctx, url) as store:
         table = store.create_table(
             name,
@@ -65,7 +66,7 @@ def create_table(
             profile=profile,
             segment_rows=segment_rows,
             min_rows=min_rows,
-            hot_for=parse_duration(hot_for),
+            hot_for=kept_hot,
         )
     _print_table(table, "Created", as_json)
 
@@ -99,16 +100,17 @@ def adopt(
 
       ddstore adopt public.metrics --time ts --key host --max-error cpu=0.1 --hot-for 1d
     """
+    bounds, kept_hot = parse_bounds(max_error or []), parse_duration(hot_for)
     with open_store(ctx, url) as store:
         table = store.adopt(
             name,
             time=time,
             key=key or [],
-            max_error=parse_bounds(max_error or []),
+            max_error=bounds,
             profile=profile,
             segment_rows=segment_rows,
             min_rows=min_rows,
-            hot_for=parse_duration(hot_for),
+            hot_for=kept_hot,
         )
     _print_table(table, "Adopted", as_json)
 
