@@ -275,7 +275,7 @@ def test_stopping_keeps_what_is_done(database_url: str) -> None:
         store.write({"time": np.arange(rows) * 10**9, "v": np.zeros(rows)}, table="t")
         asked = iter([False, False, True, True])
         report = compact(store.database, CompactOptions(train="never"), stop=lambda: next(asked))
-        assert report.rows == 64 * 1024, report.failed
+        assert report.rows == 64 * 1024, [s.error for s in report.failed]
         assert not report.failed
         with store.connection() as conn:
             assert conn.execute("SELECT count(*) FROM ONLY t").fetchone() == (1024,)
