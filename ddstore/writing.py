@@ -14,7 +14,7 @@ from psycopg import errors as pg_errors
 
 from ddstore.arrays import Column
 from ddstore.bounds import Lossless
-from ddstore.db.catalog import ManagedTable, series_bound
+from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, series_bound
 from ddstore.db.copy import CopyField, copy_in, make_field
 from ddstore.db.manage import ensure_samples, set_series_bound
 from ddstore.db.pool import Connection
@@ -49,6 +49,8 @@ def write_series(conn: Connection, series: Series) -> WriteReport:
     """
     if not len(series):
         raise InvalidSeries("the series is empty", series=series.name, remedy="Give at least one row.")
+    if (length := len(series.name.encode())) > MAX_KEY_BYTES:
+        raise _too_long(length, series=f"{series.name[:40]}...", column=None, row=None)
     table = ensure_samples(conn)
     _keep_bound(conn, table, series)
     time = series.time.view(np.int64) - PG_EPOCH_US
@@ -87,9 +89,31 @@ def write_frame(conn: Connection, table: ManagedTable, data: Any) -> WriteReport
         make_field(name, managed.type, columns[name], is_time=managed.role == "time")
         for name, managed in table.columns.items()
     ]
+    _check_keys(table, fields)
     with _refusals(table.label):
         rows = _append(conn, table, fields, len(next(iter(columns.values()))))
     return WriteReport(table.label, rows)
+
+
+def _check_keys(table: ManagedTable, fields: Sequence[CopyField]) -> None:
+    """Refuse keys that no index would take, here where the row is known; the other types of keys are short."""
+    names = {column.name for column in table.keys}
+    texts = {f.name: np.diff(f.offsets) for f in fields if f.name in names and f.offsets is not None}
+    lengths = np.sum(list(texts.values()), axis=0)
+    if np.size(lengths) and np.max(lengths) > MAX_KEY_BYTES:
+        row = int(np.argmax(lengths))
+        longest = max(texts, key=lambda name: int(texts[name][row]))
+        raise _too_long(int(lengths[row]), series=table.label, column=longest, row=row)
+
+
+def _too_long(length: int, *, series: str, column: str | None, row: int | None) -> InvalidSeries:
+    return InvalidSeries(
+        f"the key has {length} bytes, and {MAX_KEY_BYTES} is the most",
+        series=series,
+        column=column,
+        row=row,
+        remedy="Shorten it; what is long about it can be a column of its own.",
+    )
 
 
 def _match(table: ManagedTable, columns: Mapping[str, Column]) -> None:

@@ -24,7 +24,7 @@ from ddstore.compact.rows import HotRows, coded_columns, read_rows, row_width
 from ddstore.compact.train import MIN_SEGMENTS, SeriesModel, Trainer, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
-from ddstore.db.catalog import ManagedTable, SeriesKey, list_tables, load_table, require_intact
+from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
 from ddstore.db.pool import Database
 from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, SchemaMismatch
 
@@ -146,6 +146,7 @@ class _Run:
 
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
+        plans = self._indexable(plans)
         if not plans:
             return
         # What is large enough to train a model on is not lumped together with others.
@@ -171,6 +172,19 @@ class _Run:
                 raise
             # Rows that stay hot (too few, failed, another worker's) are dealt with, too.
             self._advance(group[-1].label, sum(p.rows for p in group) - sum(r.rows for r in self._reports.values()))
+
+    def _indexable(self, plans: Sequence[SeriesPlan]) -> list[SeriesPlan]:
+        """Leave out, and report, series whose key no index takes: neither the companion's nor that of the jobs."""
+        taken: list[SeriesPlan] = []
+        for plan in plans:
+            length = sum(len(part.encode()) for part in plan.key if part is not None)
+            if length <= MAX_KEY_BYTES:
+                taken.append(plan)
+                continue
+            error = f"the key has {length} bytes, and {MAX_KEY_BYTES} is the most: its rows stay hot"
+            self._report.series.append(SeriesReport(plan.table.label, plan.key, planned=plan.rows, error=error))
+            self._advance(plan.table.label, plan.rows)
+        return taken
 
     def _together(self, plans: list[SeriesPlan]) -> list[SeriesPlan]:
         """Move several small series in one transaction; return those that must be tried alone."""

@@ -19,6 +19,7 @@ from ddstore.db.queries import sql
 from ddstore.errors import SchemaMismatch
 
 __all__ = [
+    "MAX_KEY_BYTES",
     "NATIVE_TYPES",
     "TIME_TYPES",
     "ManagedColumn",
@@ -35,6 +36,8 @@ __all__ = [
 SeriesKey = tuple[str | None, ...]
 Role = Literal["time", "key", "value"]
 
+#: Bytes that the key of one series may have, as text: an entry of a btree index, such as ours on series, ends at 2,700.
+MAX_KEY_BYTES = 2048
 #: Value types that the core codes itself; every other type is stored as an array of its own.
 NATIVE_TYPES = frozenset({"float4", "float8", "int2", "int4", "int8"})
 #: Types a time column may have.

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from ddstore.errors import ConnectionFailed, CorruptSegment, DDStoreError, NotInstalled, NotPermitted
+from ddstore.errors import ConnectionFailed, CorruptSegment, DDStoreError, InvalidSeries, NotInstalled, NotPermitted
 
 __all__ = ["MAX_SERVER", "MIN_SERVER", "Connection", "Database", "connect", "translate_errors"]
 
@@ -185,6 +185,7 @@ def translate_errors(address: str = "the database") -> Iterator[None]:
         NotPermitted: SQLSTATE insufficient_privilege, or a password or host that the server refuses.
         NotInstalled: a relation of schema ddstore, or the schema itself, is missing.
         CorruptSegment: SQLSTATE data_corrupted (XX001).
+        InvalidSeries: a value, such as a very long key, does not fit into an index.
         ConnectionFailed: the connection could not be made or was lost.
     """
     try:
@@ -213,6 +214,11 @@ def _translate(error: psycopg.Error, address: str) -> DDStoreError | None:
         return CorruptSegment(said, remedy=hint or "Run ddstore verify to find every damaged segment.")
     if isinstance(error, (pg_errors.InvalidPassword, pg_errors.InvalidAuthorizationSpecification)):
         return ConnectionFailed(f"{address} refused the login: {said}", remedy="Check user and password in the URL.")
+    if isinstance(error, pg_errors.ProgramLimitExceeded) and "index row" in said:
+        return InvalidSeries(
+            f"a value is too long for an index of its table: {said}",
+            remedy="Shorten the key, or drop the index if it is one of your own; nothing was written.",
+        )
     # No SQLSTATE: the failure is the connection's, not a statement's. Class 08 and 57P0x: the server went away.
     lost = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
     if isinstance(error, psycopg.OperationalError) and (lost or error.sqlstate in {"3D000", "53300"}):
