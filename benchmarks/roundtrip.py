@@ -19,7 +19,7 @@ from psycopg import sql as pgsql
 from benchmarks.common import a_store, columns_of, load, parser, report
 from ddstore import Absolute, Lossless, Store
 from ddstore.codec.bound_check import violations
-from ddstore.db.copy import copy_out
+from ddstore.db.copy import fetch_columns
 
 SETS = ("pow", "dna", "ecg_mitbih100", "gas", "air_quality", "bar_crawl_slice", "asas_lightcurves")
 PAPER_EPS = {"pow": 0.1, "dna": 0.1}
@@ -113,7 +113,7 @@ def run(store: Store, table: Table, factor: float) -> list[object]:
         pgsql.SQL(", ").join(map(pgsql.Identifier, names)), pgsql.Identifier(*label.split("."))
     )
     with store.connection() as conn, conn.cursor() as cursor:
-        fetched = copy_out(cursor, query, ["int8", *(f"float{c.itemsize}" for c in table.values.values())])
+        fetched = fetch_columns(cursor, query, ["int8", *(f"float{c.itemsize}" for c in table.values.values())])
     by_sql = {name: (column.data, column.valid) for name, column in zip(names, fetched, strict=True)}
     through_sql = check(table, by_sql["row"][0], by_sql, eps)
 

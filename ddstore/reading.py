@@ -1,4 +1,4 @@
-"""Reading a managed table: hot rows by COPY, cold rows decoded here, both of one snapshot. Needs no extension."""
+"""Reading a managed table: hot rows as they are, cold rows decoded here, both of one snapshot. Needs no extension."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddstore.arrays import Column
 from ddstore.codec.segment import decode_column
 from ddstore.codec.times import decode_times
 from ddstore.db.catalog import ManagedColumn, ManagedTable
-from ddstore.db.copy import WIDTHS, copy_out, select_cast, strung_out, values_of
+from ddstore.db.copy import fetch_columns, select_cast, values_of
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 from ddstore.errors import CorruptSegment, SchemaMismatch
@@ -27,7 +27,7 @@ from ddstore.series import Frame
 __all__ = ["DecodedSegment", "Selection", "begin_snapshot", "decode_segments", "read_table", "select_rows"]
 
 _SEGMENTS_AT_ONCE = 32
-_STRUNG_HEAP = 2**31  # bytes; a row takes at least 36 there, so this is fewer than 2**26 rows
+_LEAST_HEAP_ROW = 28  # bytes that a row takes in the heap at the very least: its header and its line pointer
 _PG_MAX = 9_223_371_331_200_000_000  # the first microsecond since 2000 that is no timestamp any more
 
 Pair = tuple[NDArray[Any], NDArray[np.bool_] | None]
@@ -264,10 +264,13 @@ def _read_hot(conn: Connection, table: ManagedTable, selection: Selection, keys:
         condition=selection.rows(table),
     )
     types = [type_ for _, type_ in casts]
+    if selection.key or selection.start is not None or selection.end is not None:
+        conn.execute(sql("read_use_brin"), {"oid": table.oid})
     size = conn.execute(sql("read_heap_size"), {"oid": table.oid}).fetchone()
-    strung = size is not None and size[0] < _STRUNG_HEAP and all(type_ in WIDTHS for type_ in types)
     with conn.cursor() as cursor:
-        time, *columns = (strung_out if strung else copy_out)(cursor, query, types)
+        time, *columns = fetch_columns(
+            cursor, query, types, most_rows=None if size is None else size[0] // _LEAST_HEAP_ROW
+        )
     if time.valid is not None:
         raise SchemaMismatch(
             "a row has no time",
@@ -294,7 +297,7 @@ def _read_cold(conn: Connection, table: ManagedTable, selection: Selection, keys
         condition=condition,
     )
     with conn.cursor() as cursor:
-        ids, counts, *rest = copy_out(
+        ids, counts, *rest = fetch_columns(
             cursor, query, ["int8", "int4", *(type_ for _, type_ in casts), *["int4"] * len(arrays)]
         )
     n = counts.data
@@ -348,5 +351,5 @@ def _read_arrays(
         condition=condition,
     )
     with conn.cursor() as cursor:
-        found = copy_out(cursor, query, [type_ for _, type_ in casts])
+        found = fetch_columns(cursor, query, [type_ for _, type_ in casts])
     return {c.name: _pair(column, c.type, c.name) for c, column in zip(columns, found, strict=True)}

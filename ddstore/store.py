@@ -19,6 +19,7 @@ from ddstore.compact import verify as run_verification
 from ddstore.config import Config
 from ddstore.db import manage
 from ddstore.db.catalog import ManagedTable, list_tables, load_table, series_bound
+from ddstore.db.companion import HotIndex
 from ddstore.db.embedded import embedded_url
 from ddstore.db.extension import Capabilities, Prepared, capabilities, enable, prepare
 from ddstore.db.pool import Connection, Database
@@ -28,7 +29,7 @@ from ddstore.reading import begin_snapshot, read_table, select_rows
 from ddstore.releasing import ReleaseReport, release_table
 from ddstore.series import Frame, Series
 from ddstore.statistics import TableStats, table_stats
-from ddstore.writing import WriteReport, write_frame, write_series
+from ddstore.writing import WriteReport, summarize, write_frame, write_series
 
 __all__ = ["Store", "connect", "read", "write"]
 
@@ -145,6 +146,7 @@ class Store:
         segment_rows: int = 16384,
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
+        hot_index: HotIndex = "brin",
     ) -> ManagedTable:
         """Create a managed table; see :func:`ddstore.db.manage.create_table` for arguments and errors."""
         with self.connection() as conn:
@@ -159,6 +161,7 @@ class Store:
                 segment_rows=segment_rows,
                 min_rows=min_rows,
                 hot_for=hot_for,
+                hot_index=hot_index,
             )
 
     def adopt(
@@ -172,6 +175,7 @@ class Store:
         segment_rows: int = 16384,
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
+        hot_index: HotIndex = "btree",
     ) -> ManagedTable:
         """Manage an existing table in place; see :func:`ddstore.db.manage.adopt` for arguments and errors."""
         with self.connection() as conn:
@@ -185,6 +189,7 @@ class Store:
                 segment_rows=segment_rows,
                 min_rows=min_rows,
                 hot_for=hot_for,
+                hot_index=hot_index,
             )
 
     def release(self, table: str) -> ReleaseReport:
@@ -243,14 +248,20 @@ class Store:
                     "a Series goes into ddstore.samples", series=data.name, remedy="Leave table out, or write a frame."
                 )
             with self.connection() as conn:
-                return write_series(conn, data)
+                report = write_series(conn, data)
+            summarize(self.database, SAMPLES, report.rows)
+            return report
         if table is None:
             raise SchemaMismatch(
                 f"{type(data).__name__} does not say where it belongs",
                 remedy="Give table=..., or write a ddstore.Series(name, time, values).",
             )
         with self.connection() as conn:
-            return write_frame(conn, load_table(conn, table), data)
+            managed = load_table(conn, table)
+            report = write_frame(conn, managed, data)
+            relation = managed.identifier.as_string(conn)
+        summarize(self.database, relation, report.rows)
+        return report
 
     @overload
     def read(self, name: str, *, start: Any = None, end: Any = None) -> Series: ...
@@ -360,7 +371,9 @@ def _series_exists(conn: Connection, table: ManagedTable, name: str) -> bool:
 
 def _no_such_series(conn: Connection, table: ManagedTable, name: str) -> SchemaMismatch:
     key = pgsql.Identifier(table.keys[0].segment_column)
-    query = pgsql.SQL(sql("read_series_names")).format(segments=table.segments_identifier, key=key)
+    query = pgsql.SQL(sql("read_series_names")).format(
+        segments=table.segments_identifier, key=key, table_id=pgsql.Literal(table.id)
+    )
     names = [row[0] for row in conn.execute(query)]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:

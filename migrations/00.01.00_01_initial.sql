@@ -100,7 +100,9 @@ CREATE TABLE ddstore.samples (
     time    timestamptz NOT NULL,
     value   float8
 );
-CREATE INDEX samples_series_time ON ddstore.samples (series, time);
+-- BRIN: written at the speed of a table without an index, and rows stay here only until they are compacted.
+CREATE INDEX samples_series_time ON ddstore.samples USING brin (series text_bloom_ops, time)
+    WITH (pages_per_range = 32, autosummarize = on);
 
 -- Every segment the caller may read, of one table or of all. The companions are created at run time, hence dynamic SQL.
 CREATE FUNCTION ddstore.list_segments(only_table int DEFAULT NULL)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql as pgsql
-from psycopg.abc import AdaptContext
 from psycopg.types.json import Jsonb
 
 from ddstore.bounds import Bound, make_bound
@@ -17,9 +16,9 @@ from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 
 __all__ = [
-    "Escaped",
     "SeriesPlan",
     "cold_condition",
+    "comparable_key",
     "due_condition",
     "group_plans",
     "hot_column",
@@ -27,6 +26,7 @@ __all__ = [
     "plan_table",
     "series_condition",
     "series_label",
+    "typed_key",
 ]
 
 #: Equality on these types is equality of bytes; on others (numeric, float, collated text) equal keys may differ.
@@ -60,7 +60,7 @@ def plan_table(conn: Connection, table: ManagedTable, options: CompactOptions) -
     """Return the series of ``table`` that are due, in order of their keys. Reads the hot rows only."""
     min_rows = 1 if options.all else options.min_rows or table.min_rows
     keys = [_key_text(column) for column in table.keys]
-    groups = [hot_column(c) if c.type in _EXACT_KEYS else _key_text(c) for c in table.keys]
+    groups = [comparable_key(c) for c in table.keys]
     query = pgsql.SQL(sql("compact_series")).format(
         keys=pgsql.SQL(", ").join(keys),
         table=table.identifier,
@@ -148,16 +148,15 @@ def hot_column(column: ManagedColumn) -> pgsql.Composable:
     return pgsql.Identifier("hot", column.name)
 
 
-class Escaped(pgsql.Composable):
-    """A fragment with its percent signs doubled: for statements run with parameters, where a name may hold one."""
+def comparable_key(column: ManagedColumn) -> pgsql.Composable:
+    """Return the key column of the alias ``hot`` in a form whose equality tells series apart."""
+    return hot_column(column) if column.type in _EXACT_KEYS else _key_text(column)
 
-    def __init__(self, fragment: pgsql.Composable) -> None:
-        super().__init__(fragment)
-        self._fragment = fragment
 
-    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
-        """Return the fragment as psycopg's placeholder syntax wants it."""
-        return self._fragment.as_bytes(context).replace(b"%", b"%%")
+def typed_key(column: ManagedColumn, value: str) -> pgsql.Composable:
+    """Return a series' key value in the type that :func:`comparable_key` has."""
+    type_ = column.type if column.type in _EXACT_KEYS else "text"
+    return pgsql.SQL("{}::{}").format(pgsql.Literal(value), pgsql.Identifier("pg_catalog", type_))
 
 
 def _key_text(column: ManagedColumn) -> pgsql.Composable:

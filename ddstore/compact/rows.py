@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql as pgsql
 
-from ddstore.compact.plan import SeriesPlan, due_condition, hot_column, series_condition
+from ddstore.compact.plan import (
+    SeriesPlan,
+    comparable_key,
+    due_condition,
+    hot_column,
+    series_condition,
+    typed_key,
+)
 from ddstore.compact.policy import CompactOptions
-from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.catalog import ManagedColumn, ManagedTable, SeriesKey
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
+from ddstore.db.strung import Strung, fetch_strung, strung_width
 from ddstore.errors import SchemaMismatch
 
 __all__ = [
@@ -22,31 +30,14 @@ __all__ = [
     "coded_columns",
     "fetch_rows",
     "hot_columns",
+    "read_edges",
     "read_filenode",
     "read_rows",
     "row_width",
 ]
 
 
-class _Wire(NamedTuple):
-    """How PostgreSQL sends a type: the function, and NumPy's type of what comes."""
-
-    send: str
-    received: np.dtype[Any]
-
-
-_WIRE = {
-    "int2": _Wire("int2send", np.dtype(">i2")),
-    "int4": _Wire("int4send", np.dtype(">i4")),
-    "int8": _Wire("int8send", np.dtype(">i8")),
-    "float4": _Wire("float4send", np.dtype(">f4")),
-    "float8": _Wire("float8send", np.dtype(">f8")),
-    "timestamp": _Wire("timestamp_send", np.dtype(">i8")),
-    "timestamptz": _Wire("timestamptz_send", np.dtype(">i8")),
-}
-_PLACE = _Wire("tidsend", np.dtype([("block", ">u4"), ("offset", ">u2")]))
-_VERSION = _Wire("xidsend", np.dtype(">i4"))
-_FIXED = 4  # columns before the values: series, place, version, time; the last of them and the values may be NULL
+_SLACK = 65_536  # rows that may come beyond twice the planned ones before they are sorted and cut by the server
 
 _INFINITY = (1 << 63) - 1  # how PostgreSQL stores the timestamps 'infinity' and, negated, '-infinity'
 
@@ -141,9 +132,7 @@ def hot_columns(table: ManagedTable) -> pgsql.Composable:
 
 def row_width(table: ManagedTable) -> int:
     """Return the bytes that one row takes when it is read."""
-    fixed = _WIRE["int4"], _PLACE, _VERSION, _WIRE[table.time.type]
-    values = [_WIRE[c.type] for c in coded_columns(table)]
-    return sum(wire.received.itemsize for wire in (*fixed, *values)) + len(values) + 1
+    return strung_width(_strung(table))
 
 
 def read_rows(
@@ -152,38 +141,118 @@ def read_rows(
     options: CompactOptions,
     *,
     since: int | None = None,
+    until: int | None = None,
 ) -> HotRows:
     """Read the oldest due rows of some series of one table, ordered by series, time and place.
+
+    Several series are one scan of the table: where they are interleaved in it, no index could read one alone.
 
     Args:
         conn: a connection in a READ COMMITTED transaction, to be ended right after.
         wanted: series of the same table, each with the most rows to read of it.
         options: decides which rows are due.
         since: leave out rows before this time (as PostgreSQL stores it). Rows moved earlier in this run are dead but
-            still in the index: starting behind them keeps a long run linear.
+            still in the heap: starting behind them keeps a long run linear.
+        until: leave out rows after this time.
     """
     table = wanted[0][0].table
-    columns, due = hot_columns(table), due_condition(table, options)
-    if since is not None:
-        due = pgsql.SQL("{} AND {} >= {}").format(due, hot_column(table.time), _time_literal(table.time, since))
+    due = due_condition(table, options)
+    for comparison, moment in ((" AND {} >= {}", since), (" AND {} <= {}", until)):
+        if moment is not None:
+            due += pgsql.SQL(comparison).format(hot_column(table.time), _time_literal(table.time, moment))
+    # The file is asked for first: a rewrite in between makes the number stale, and the commit then refuses.
+    filenode = read_filenode(conn, table)
+    if since is not None or until is not None:
+        conn.execute(sql("compact_use_index"))
+    # Unsorted and unlimited is cheaper for the server, as long as about as many rows come as were counted.
+    expected = 2 * sum(rows for _, rows in wanted) + _SLACK
+    limited = pgsql.SQL("SELECT * FROM ({}) AS found LIMIT {}").format(_every_row(wanted, due), pgsql.Literal(expected))
+    found = fetch_rows(conn, table, limited, filenode, None)
+    if len(found) == expected:
+        found = fetch_rows(conn, table, _oldest_rows(wanted, due), filenode, None)
+    found = found.take(np.lexsort((found.place, found.time, found.series)))
+    first = np.searchsorted(found.series, np.arange(len(wanted)))
+    limits = np.array([rows for _, rows in wanted])
+    surplus = np.arange(len(found)) - first[found.series] >= limits[found.series]
+    return found.take(np.flatnonzero(~surplus)) if surplus.any() else found
+
+
+def read_edges(conn: Connection, plan: SeriesPlan, options: CompactOptions, rows: int) -> list[int]:
+    """Return the time (as PostgreSQL stores it) of every ``rows``-th due row of a series, oldest first.
+
+    Reading up to one of them is reading about that many rows, whatever follows.
+    """
+    table = plan.table
+    query = pgsql.SQL(sql("compact_time_edges")).format(
+        fractions=pgsql.Literal([end / plan.rows for end in range(rows, plan.rows, rows)]),
+        time=hot_column(table.time),
+        table=table.identifier,
+        series=series_condition(table, plan.key),
+        due=due_condition(table, options),
+    )
+    with conn.cursor() as cursor:
+        (edges,) = fetch_strung(cursor, query, [Strung("edge", table.time.type)])
+    return [int(edge) for edge in edges.data] if edges.valid is None else []
+
+
+def _every_row(wanted: Sequence[tuple[SeriesPlan, int]], due: pgsql.Composable) -> pgsql.Composable:
+    """All due rows of these series, in any order."""
+    if len(wanted) == 1:
+        return _series_rows(0, wanted[0][0], due)
+    # NULL is no value to join by: series with NULLs in the same key columns make one join.
+    alike: dict[tuple[bool, ...], list[tuple[int, SeriesKey]]] = {}
+    for ordinal, (plan, _) in enumerate(wanted):
+        alike.setdefault(tuple(part is None for part in plan.key), []).append((ordinal, plan.key))
+    table = wanted[0][0].table
+    joins = [_join(table, missing, series, due) for missing, series in alike.items()]
+    return pgsql.SQL("\nUNION ALL\n").join(joins)
+
+
+def _join(
+    table: ManagedTable, missing: Sequence[bool], series: Sequence[tuple[int, SeriesKey]], due: pgsql.Composable
+) -> pgsql.Composable:
+    given = [(number, key) for number, (key, null) in enumerate(zip(table.keys, missing, strict=True)) if not null]
+    values = [
+        pgsql.SQL("({})").format(
+            pgsql.SQL(", ").join([pgsql.Literal(ordinal), *(typed_key(c, str(key[i])) for i, c in given)])
+        )
+        for ordinal, key in series
+    ]
+    match = [
+        pgsql.SQL("{} = {}").format(comparable_key(c), pgsql.Identifier("wanted", c.segment_column)) for _, c in given
+    ]
+    match += [
+        pgsql.SQL("{} IS NULL").format(hot_column(c)) for c, null in zip(table.keys, missing, strict=True) if null
+    ]
+    return pgsql.SQL(sql("compact_hot_group")).format(
+        columns=hot_columns(table),
+        table=table.identifier,
+        wanted=pgsql.SQL(", ").join(values),
+        names=pgsql.SQL(", ").join(pgsql.Identifier(n) for n in ["ordinal", *(c.segment_column for _, c in given)]),
+        match=pgsql.SQL(" AND ").join(match),
+        due=due,
+    )
+
+
+def _oldest_rows(wanted: Sequence[tuple[SeriesPlan, int]], due: pgsql.Composable) -> pgsql.Composable:
+    """The oldest due rows of these series, so many of each: a scan per series."""
     branches = [
-        pgsql.SQL(sql("compact_hot_rows")).format(
-            ordinal=pgsql.Literal(ordinal),
-            columns=columns,
-            table=table.identifier,
-            series=series_condition(table, plan.key),
-            due=due,
-            time=hot_column(table.time),
-            rows=pgsql.Literal(rows),
+        pgsql.SQL(sql("compact_hot_oldest")).format(
+            series_rows=_series_rows(ordinal, plan, due), time=hot_column(plan.table.time), rows=pgsql.Literal(rows)
         )
         for ordinal, (plan, rows) in enumerate(wanted)
     ]
-    # The file is asked for first: a rewrite in between makes the number stale, and the commit then refuses.
-    filenode = read_filenode(conn, table)
-    rows = fetch_rows(conn, table, pgsql.SQL("\nUNION ALL\n").join(branches), filenode, None)
-    # The branches arrive in order on every server seen so far, but SQL does not promise it.
-    order = np.lexsort((rows.place, rows.time, rows.series))
-    return rows if np.array_equal(order, np.arange(len(rows))) else rows.take(order)
+    return pgsql.SQL("\nUNION ALL\n").join(branches)
+
+
+def _series_rows(ordinal: int, plan: SeriesPlan, due: pgsql.Composable) -> pgsql.Composable:
+    return pgsql.SQL(sql("compact_hot_series")).format(
+        ordinal=pgsql.Literal(ordinal),
+        columns=hot_columns(plan.table),
+        table=plan.table.identifier,
+        series=series_condition(plan.table, plan.key),
+        due=due,
+    )
 
 
 def read_filenode(conn: Connection, table: ManagedTable) -> int:
@@ -197,50 +266,37 @@ def fetch_rows(
 ) -> HotRows:
     """Run a query (or a DELETE) that returns ``series``, ``place``, ``version`` and :func:`hot_columns`.
 
-    The server strings each column's binary values together: one row comes back instead of one per row, which is ten
-    times faster than COPY, where the client pays for every row.
-
     Raises:
         SchemaMismatch: a row has no time.
     """
-    coded = coded_columns(table)
-    columns = [("series", _WIRE["int4"]), ("place", _PLACE), ("version", _VERSION), ("time", _WIRE[table.time.type])]
-    columns += [(f"v{column.id}", _WIRE[column.type]) for column in coded]
-    strings = [_strung(name, wire) for name, wire in columns]
-    strings += [_strung_validity(name) for name, _ in columns[_FIXED - 1 :]]
-    query = pgsql.SQL(sql("compact_strung")).format(rows=rows, columns=pgsql.SQL(", ").join(strings))
-    with conn.cursor(binary=True) as cursor:
-        found = cursor.execute(query, parameters).fetchone()
-    assert found is not None, "an aggregate has one row"
-    strung: list[bytes] = [b"" if part is None else part for part in found]
-    arrays = [np.frombuffer(data, wire.received) for data, (_, wire) in zip(strung, columns, strict=False)]
-    series, place, version, time, *values = (
-        a if a.dtype.names else a.astype(a.dtype.newbyteorder("=")) for a in arrays
-    )
-    has_time, *valid = (np.frombuffer(data, np.bool_) for data in strung[len(columns) :])
-    if not has_time.all():
+    with conn.cursor() as cursor:
+        series, place, version, time, *columns = fetch_strung(cursor, rows, _strung(table), parameters)
+    if time.valid is not None:
         raise SchemaMismatch(
             "a row has no time",
             series=table.label,
             column=table.time.name,
             remedy="Give every row its time, and declare the column NOT NULL.",
         )
-    place = place["block"].astype(np.int64) << 16 | place["offset"]
-    return HotRows(filenode, series, place, version, time, tuple(values), tuple(valid))
-
-
-def _strung(name: str, wire: _Wire) -> pgsql.Composable:
-    send, column = pgsql.Identifier("pg_catalog", wire.send), pgsql.Identifier("rows", name)
-    value = column if wire in (_PLACE, _VERSION) else pgsql.SQL("coalesce({}, '0')").format(column)
-    if wire.send.startswith("timestamp"):
-        value = pgsql.SQL("coalesce({}, 'infinity')").format(column)
-    return pgsql.SQL("pg_catalog.string_agg({}({}), '')").format(send, value)
-
-
-def _strung_validity(name: str) -> pgsql.Composable:
-    return pgsql.SQL("pg_catalog.string_agg(CASE WHEN {} IS NULL THEN '\\x00'::bytea ELSE '\\x01' END, '')").format(
-        pgsql.Identifier("rows", name)
+    return HotRows(
+        filenode,
+        series.data,
+        place.data["block"].astype(np.int64) << 16 | place.data["offset"],
+        version.data,
+        time.data,
+        tuple(column.data for column in columns),
+        tuple(np.ones(len(time), np.bool_) if c.valid is None else c.valid for c in columns),
     )
+
+
+def _strung(table: ManagedTable) -> list[Strung]:
+    return [
+        Strung("series", "int4", nullable=False),
+        Strung("place", "tid", nullable=False),
+        Strung("version", "xid", nullable=False),
+        Strung("time", table.time.type),
+        *(Strung(f"v{column.id}", column.type) for column in coded_columns(table)),
+    ]
 
 
 def _bits(array: NDArray[Any]) -> np.dtype[Any]:

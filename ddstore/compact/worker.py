@@ -20,7 +20,7 @@ from ddstore.compact.encode import cut, encode_segment, min_rows_of, segment_row
 from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_table
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
-from ddstore.compact.rows import HotRows, coded_columns, read_rows, row_width
+from ddstore.compact.rows import HotRows, coded_columns, read_edges, read_rows, row_width
 from ddstore.compact.train import MIN_SEGMENTS, SeriesModel, Trainer, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
@@ -32,11 +32,11 @@ __all__ = ["compact"]
 
 #: Rows moved in one transaction, unless a single segment has more: keeps it short.
 COMMIT_ROWS = 131_072
-#: Small series that are read and committed together.
-GROUP_SERIES = 64
+#: Small series that are read by one scan of the table.
+GROUP_SERIES = 1024
 #: Segments read at once, so that training sees more than one transaction's worth ...
 READ_SEGMENTS = 64
-#: ... as far as the COPY stream stays within this many bytes.
+#: ... as far as what is read, of a group as well, stays within this many bytes.
 READ_BYTES = 64 << 20
 #: Times in a row that rows may change under one batch before its series is given up for now.
 MAX_CONFLICTS = 5
@@ -150,8 +150,8 @@ class _Run:
         if not plans:
             return
         # What is large enough to train a model on is not lumped together with others.
-        alone = MIN_SEGMENTS * segment_rows_of(plans[0], self._options)
-        most = min(COMMIT_ROWS, READ_BYTES // row_width(plans[0].table))
+        alone = min(MIN_SEGMENTS * segment_rows_of(plans[0], self._options), COMMIT_ROWS)
+        most = READ_BYTES // row_width(plans[0].table)
         for group in group_plans(plans, max_rows=most, max_series=GROUP_SERIES, alone_rows=alone):
             if self._stop():
                 return
@@ -187,33 +187,52 @@ class _Run:
         return taken
 
     def _together(self, plans: list[SeriesPlan]) -> list[SeriesPlan]:
-        """Move several small series in one transaction; return those that must be tried alone."""
+        """Move several small series, read at once, transaction by transaction; return those to be tried alone."""
         started = time.monotonic()
         try:
-            failed = self._move_group(plans)
+            read = self._read(plans, [plan.rows for plan in plans])
+        except ConnectionFailed:
+            raise
+        except Exception:  # some series' trouble, raised again and recorded when it is tried alone
+            return plans
+        again: list[SeriesPlan] = []
+        for part in group_plans(plans, max_rows=COMMIT_ROWS, max_series=len(plans), alone_rows=COMMIT_ROWS):
+            failed = set() if self._stop() else self._move_group(plans, part, *read)
+            self._finish([plan for plan in part if plan.key not in failed])
+            again += [plan for plan in part if plan.key in failed]
+        for plan in plans:
+            self._reports[plan.key].seconds = (time.monotonic() - started) / len(plans)
+        return again
+
+    def _move_group(
+        self,
+        plans: list[SeriesPlan],
+        part: list[SeriesPlan],
+        rows: HotRows,
+        bounds: Mapping[SeriesKey, Mapping[int, Bound]],
+        models: Mapping[tuple[SeriesKey, int], SeriesModel],
+    ) -> set[SeriesKey]:
+        """Move the series ``part`` of ``plans`` in one transaction; return those that did not get through."""
+        everyone = {plan.key for plan in part}
+        first = np.searchsorted(rows.series, np.arange(len(plans) + 1))
+        work: list[tuple[SeriesPlan, Future[EncodedSegment]]] = []
+        try:
+            for number, plan in enumerate(plans):
+                if plan.key in everyone:
+                    mine = rows.take(slice(first[number], first[number + 1]))
+                    own = {c.id: models[plan.key, c.id] for c in plan.table.values if (plan.key, c.id) in models}
+                    pieces = self._cut(plan, len(mine))
+                    work += [(plan, future) for future in self._encode(plan, mine, pieces, bounds[plan.key], own)]
+            failed = {plan.key for plan, future in work if future.exception() is not None}
+            self._commit([future.result() for plan, future in work if plan.key not in failed])
         except ConnectionFailed:
             raise
         except _CONFLICTS:
-            for plan in plans:
+            for plan in part:
                 self._reports[plan.key].conflicts += 1
-            return plans
-        except Exception:  # some series' trouble, raised again and recorded when it is tried alone
-            return plans
-        self._finish([plan for plan in plans if plan.key not in failed])
-        for plan in plans:
-            self._reports[plan.key].seconds = (time.monotonic() - started) / len(plans)
-        return [plan for plan in plans if plan.key in failed]
-
-    def _move_group(self, plans: list[SeriesPlan]) -> set[SeriesKey]:
-        rows, bounds, models = self._read(plans, [plan.rows for plan in plans], since=None)
-        first = np.searchsorted(rows.series, np.arange(len(plans) + 1))
-        work: list[tuple[SeriesPlan, Future[EncodedSegment]]] = []
-        for number, plan in enumerate(plans):
-            mine = rows.take(slice(first[number], first[number + 1]))
-            own = {column: model for (key, column), model in models.items() if key == plan.key}
-            work += [(plan, f) for f in self._encode(plan, mine, self._cut(plan, len(mine)), bounds[plan.key], own)]
-        failed = {plan.key for plan, future in work if future.exception() is not None}
-        self._commit([future.result() for plan, future in work if plan.key not in failed])
+            return everyone
+        except Exception:
+            return everyone
         return failed
 
     def _alone(self, plan: SeriesPlan) -> None:
@@ -238,11 +257,21 @@ class _Run:
         """Move one series, batch after batch; raises when it does not get through."""
         segment_rows = segment_rows_of(plan, self._options)
         batch = min(READ_SEGMENTS, max(1, READ_BYTES // row_width(plan.table) // segment_rows)) * segment_rows
+        edges: list[int] = []
+        if plan.rows > batch:
+            with self._database.connection() as conn:
+                edges = read_edges(conn, plan, self._options, batch)
         done, conflicts = 0, 0
         since: int | None = None
         models: dict[int, SeriesModel] | None = None
         while done < plan.rows and not self._stop():
-            rows, bounds, stored = self._read([plan], [min(batch, plan.rows - done)], since=since)
+            limit = min(batch, plan.rows - done)
+            # At least this many rows came before that time when the edges were read. It saves a scan of all the rest.
+            edge = -(-done // batch)
+            until = edges[edge] if edge < len(edges) else None
+            rows, bounds, stored = self._read([plan], [limit], since=since, until=until)
+            if len(rows) < limit and until is not None:
+                rows, bounds, stored = self._read([plan], [limit], since=since)
             if models is None:
                 models = {column: model for (_, column), model in stored.items()}
             own = bounds[plan.key]
@@ -276,10 +305,10 @@ class _Run:
         time.sleep(random.uniform(0.5, 1.0) * 0.05 * 2**conflicts)
 
     def _read(
-        self, plans: list[SeriesPlan], limits: list[int], *, since: int | None
+        self, plans: list[SeriesPlan], limits: list[int], *, since: int | None = None, until: int | None = None
     ) -> tuple[HotRows, dict[SeriesKey, dict[int, Bound]], dict[tuple[SeriesKey, int], SeriesModel]]:
         with self._database.connection() as conn:
-            rows = read_rows(conn, list(zip(plans, limits, strict=True)), self._options, since=since)
+            rows = read_rows(conn, list(zip(plans, limits, strict=True)), self._options, since=since, until=until)
             # After the rows: a bound that was tightened before a row was written is seen with that row.
             bounds = load_bounds(conn, plans)
             # The fast profile's decode budget has no room for a model.

@@ -1,4 +1,4 @@
-"""Binary COPY of whole columns, both ways; the per-row work is in the native core.
+"""Whole columns to the server by binary COPY, and from it; the per-row work is in the native core.
 
 Writing checks every value against the column's type before the first byte is sent: PostgreSQL never sees a value that
 its type would change.
@@ -19,6 +19,7 @@ from psycopg import sql as pgsql
 
 from ddstore import _native
 from ddstore.arrays import Column, first
+from ddstore.db.strung import MAX_STRUNG, Strung, fetch_strung, strung_bytes, strung_width
 from ddstore.errors import InvalidSeries, SchemaMismatch
 from ddstore.moments import PG_EPOCH_DAYS, epoch_ticks, moments_of, pg_days, pg_micros
 
@@ -28,9 +29,9 @@ __all__ = [
     "CopyField",
     "copy_in",
     "copy_out",
+    "fetch_columns",
     "make_field",
     "select_cast",
-    "strung_out",
     "values_of",
 ]
 
@@ -47,7 +48,6 @@ WIDTHS: Mapping[str, int] = {
     "timestamptz": 8,
     "timestamp": 8,
     "date": 4,
-    "tid": 6,
 }
 #: Types whose wire form is their text.
 TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name", "json"})
@@ -82,11 +82,28 @@ def copy_in(cur: Cursor, table: pgsql.Composable, fields: Sequence[CopyField], r
     return cur.rowcount
 
 
+def fetch_columns(
+    cur: Cursor, query: pgsql.Composable, types: Sequence[str], *, most_rows: int | None = None
+) -> list[Column]:
+    """Run ``query`` (a SELECT without parameters) and return its columns, in the fastest way that holds them.
+
+    That is as strung columns (see :mod:`ddstore.db.strung`) where the whole result stays below the server's 1 GB, else
+    by COPY. ``most_rows`` says how many rows there can be at most; without it, or with texts, the server is asked.
+    Rows keep their order if the transaction has parallel plans switched off. ``types`` are those of :func:`copy_out`.
+    """
+    columns = [Strung(f"c{i}", type_) for i, type_ in enumerate(types)]
+    if "text" in types or most_rows is None or most_rows * strung_width(columns) > MAX_STRUNG:
+        fits = strung_bytes(cur, query, columns) <= MAX_STRUNG
+    else:
+        fits = True
+    return fetch_strung(cur, query, columns) if fits else copy_out(cur, query, types)
+
+
 def copy_out(cur: Cursor, query: pgsql.Composable, types: Sequence[str]) -> list[Column]:
-    """Run ``query`` (a SELECT without parameters) by binary COPY and return its columns.
+    """Run ``query`` (a SELECT without parameters) by binary COPY and return its columns, however many rows there are.
 
     ``types`` are PostgreSQL's names of the columns' types: those of :data:`WIDTHS`, and ``text`` for the rest (see
-    :func:`select_cast`). Times come back as the raw int64 that PostgreSQL stores, dates as int32, tid as uint8 (n, 6).
+    :func:`select_cast`). Times come back as the raw int64 that PostgreSQL stores, dates as int32.
 
     Raises:
         ValueError: the query returns other types than said (a programming error).
@@ -102,8 +119,7 @@ def copy_out(cur: Cursor, query: pgsql.Composable, types: Sequence[str]) -> list
             texts, offsets = block
             columns.append(Column(np.frombuffer(texts, np.uint8), valid, np.frombuffer(offsets, np.int64)))
         else:
-            data = np.frombuffer(block, dtype=_DTYPES[type_])
-            columns.append(Column(data.reshape(-1, WIDTHS["tid"]) if type_ == "tid" else data, valid))
+            columns.append(Column(np.frombuffer(block, dtype=_DTYPES[type_]), valid))
     return columns
 
 
@@ -117,59 +133,11 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "timestamptz": np.dtype(np.int64),
     "timestamp": np.dtype(np.int64),
     "date": np.dtype(np.int32),
-    "tid": np.dtype(np.uint8),
-}
-
-
-def strung_out(cur: Cursor, query: pgsql.Composable, types: Sequence[str]) -> list[Column]:
-    """As :func:`copy_out`, several times faster, for fixed-width types only: each column is strung into one value.
-
-    COPY sends a message per row, and that is what it costs; here the server sends two values per column. A value ends
-    at 1 GB, so the caller makes sure of at most 2**26 rows, and that the plan is not parallel (rows keep their order).
-    """
-    names = [pgsql.Identifier("r", f"c{i}") for i in range(len(types))]
-    parts = [
-        pgsql.SQL("string_agg(coalesce({}({}), {}), {}), string_agg(boolsend({} IS NOT NULL), {})").format(
-            pgsql.Identifier("pg_catalog", _SEND[type_]),
-            name,
-            pgsql.Literal(bytes(WIDTHS[type_])),
-            pgsql.Literal(b""),
-            name,
-            pgsql.Literal(b""),
-        )
-        for name, type_ in zip(names, types, strict=True)
-    ]
-    statement = pgsql.SQL("SELECT {} FROM ({}) AS r ({})").format(
-        pgsql.SQL(", ").join(parts),
-        query,
-        pgsql.SQL(", ").join(pgsql.Identifier(f"c{i}") for i in range(len(types))),
-    )
-    row = cur.execute(statement, binary=True).fetchone()
-    assert row is not None
-    columns = []
-    for i, type_ in enumerate(types):
-        # No rows at all: the aggregates are NULL. The copy below is writable, as the bytes are not.
-        data, mask = row[2 * i] or b"", np.frombuffer(row[2 * i + 1] or b"", dtype=np.bool_)
-        values = np.frombuffer(data, dtype=_DTYPES[type_].newbyteorder(">")).astype(_DTYPES[type_])
-        columns.append(Column(values, None if mask.all() else mask))
-    return columns
-
-
-_SEND: Mapping[str, str] = {
-    "bool": "boolsend",
-    "int2": "int2send",
-    "int4": "int4send",
-    "int8": "int8send",
-    "float4": "float4send",
-    "float8": "float8send",
-    "timestamptz": "timestamptz_send",
-    "timestamp": "timestamp_send",
-    "date": "date_send",
 }
 
 
 def select_cast(expression: pgsql.Composable, type_: str) -> tuple[pgsql.Composable, str]:
-    """Return how to SELECT a column of ``type_`` for :func:`copy_out`, and the type to declare there."""
+    """Return how to SELECT a column of ``type_`` for :func:`fetch_columns`, and the type to declare there."""
     if type_ in WIDTHS:
         return expression, type_
     if type_ in ("text", "varchar"):
@@ -298,7 +266,7 @@ def _text_objects(column: Column) -> NDArray[Any]:
 
 
 def values_of(column: Column, type_: str, *, name: str) -> NDArray[Any]:
-    """Return a column of :func:`copy_out` in the form users see: datetime64, numbers, bools, or text as objects.
+    """Return a column of :func:`fetch_columns` in the form users see: datetime64, numbers, bools, or text as objects.
 
     Raises:
         InvalidSeries: a time that datetime64 cannot hold.

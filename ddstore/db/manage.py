@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import get_args
 
 from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
@@ -23,6 +24,7 @@ from ddstore.db.catalog import (
     series_bound,
 )
 from ddstore.db.companion import (
+    HotIndex,
     create_cold,
     create_companion,
     create_hot_index,
@@ -65,6 +67,7 @@ def create_table(
     segment_rows: int = 16384,
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
+    hot_index: HotIndex = "brin",
 ) -> ManagedTable:
     """Create a table (and its schema, when missing) and manage it.
 
@@ -74,12 +77,16 @@ def create_table(
         key: the key columns, name -> type; a mere sequence of names means ``text``.
         columns: the value columns, name -> bound or (type, bound); the type defaults to ``float8``.
         profile, segment_rows, min_rows, hot_for: settings of the compactor, see :class:`ManagedTable`.
+        hot_index: the index on the rows that are not compacted yet. "brin" lets writes run as fast as without an
+            index; "btree" suits many small reads of many hot rows. A key of a type that BRIN does not know (bool, an
+            enum) makes it a btree.
 
     Raises:
         SchemaMismatch: the table exists, a type is unknown or does not suit, or a name is used twice.
         NotPermitted: the role may not create the table.
         NotInstalled: the catalog is missing.
     """
+    _check_hot_index(hot_index)
     keys = dict(key) if isinstance(key, Mapping) else dict.fromkeys([key] if isinstance(key, str) else key, "text")
     values = {n: (_DEFAULT_TYPE, given) if isinstance(given, Bound) else given for n, given in columns.items()}
     names = [time, *keys, *values]
@@ -89,7 +96,8 @@ def create_table(
     with translate_errors(), conn.transaction():
         label = _create_plain_table(conn, name, time, time_type, keys, {n: type_ for n, (type_, _) in values.items()})
         bounds = {n: bound for n, (_, bound) in values.items()}
-        return _manage(conn, label, time, list(keys), bounds, (profile, segment_rows, min_rows, hot_for))
+        settings = profile, segment_rows, min_rows, hot_for
+        return _manage(conn, label, time, list(keys), bounds, settings, hot_index)
 
 
 def adopt(
@@ -103,6 +111,7 @@ def adopt(
     segment_rows: int = 16384,
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
+    hot_index: HotIndex = "btree",
 ) -> ManagedTable:
     """Manage an existing table in place; columns without ``max_error`` are stored lossless.
 
@@ -111,11 +120,14 @@ def adopt(
     and the rest needs SHARE UPDATE EXCLUSIVE for a moment. From then on unique constraints, primary keys and
     ON CONFLICT see hot rows only.
 
+    ``hot_index`` is the kind of that index, see :func:`create_table`; "brin" is content with a btree that exists.
+
     Raises:
         SchemaMismatch: the table cannot be managed (says why), or a column, type or bound does not fit.
         NotPermitted: the role does not own the table.
         NotInstalled: the catalog is missing.
     """
+    _check_hot_index(hot_index)
     key = [key] if isinstance(key, str) else list(key)
     bounds = dict(max_error or {})
     with translate_errors():
@@ -124,9 +136,10 @@ def adopt(
                 found = inspect(conn, relation)
                 check_manageable(found)
                 plan_columns(found, time=time, key=key, max_error=bounds)
-                create_hot_index(conn, found, time=time, key=key, concurrently=True)
+                create_hot_index(conn, found, time=time, key=key, kind=hot_index, concurrently=True)
         with conn.transaction():
-            return _manage(conn, relation, time, key, bounds, (profile, segment_rows, min_rows, hot_for))
+            settings = profile, segment_rows, min_rows, hot_for
+            return _manage(conn, relation, time, key, bounds, settings, hot_index)
 
 
 def ensure_samples(conn: Connection) -> ManagedTable:
@@ -144,7 +157,7 @@ def ensure_samples(conn: Connection) -> ManagedTable:
             conn.execute("LOCK TABLE ddstore.samples IN SHARE UPDATE EXCLUSIVE MODE")
             found = inspect(conn, "ddstore.samples")
             if not found.facts["managed"]:
-                adopt(conn, "ddstore.samples", time="time", key=["series"])
+                adopt(conn, "ddstore.samples", time="time", key=["series"], hot_index="brin")
         return load_table(conn, "ddstore.samples")
 
 
@@ -273,6 +286,11 @@ def set_column_bound(conn: Connection, table: ManagedTable, column: ManagedColum
         )
 
 
+def _check_hot_index(hot_index: str) -> None:
+    if hot_index not in get_args(HotIndex):
+        raise SchemaMismatch(f"hot_index={hot_index!r} is unknown", remedy="Use brin or btree.")
+
+
 def _check_bound(table: ManagedTable, column: ManagedColumn, bound: Bound) -> None:
     if bound.kind != "lossless" and not column.native:
         raise SchemaMismatch(
@@ -287,7 +305,13 @@ _Settings = tuple[str, int, int, timedelta]
 
 
 def _manage(
-    conn: Connection, name: str, time: str, key: Sequence[str], bounds: Mapping[str, Bound], settings: _Settings
+    conn: Connection,
+    name: str,
+    time: str,
+    key: Sequence[str],
+    bounds: Mapping[str, Bound],
+    settings: _Settings,
+    hot_index: HotIndex,
 ) -> ManagedTable:
     """Do the catalog's and the companion's part, in the caller's transaction."""
     relation = inspect(conn, name)
@@ -297,7 +321,7 @@ def _manage(
     relation = inspect(conn, name)
     check_manageable(relation)
     columns = plan_columns(relation, time=time, key=key, max_error=bounds)
-    create_hot_index(conn, relation, time=time, key=key, concurrently=False)
+    create_hot_index(conn, relation, time=time, key=key, kind=hot_index, concurrently=False)
     table_id = _insert_catalog_rows(conn, relation, columns, settings)
     segments = create_companion(conn, table_id, relation, columns)
     conn.execute(sql("set_segments"), {"table_id": table_id, "segments": segments})

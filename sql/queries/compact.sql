@@ -9,19 +9,32 @@ GROUP BY {groups}
 HAVING count(*) >= {min_rows}
 ORDER BY series;
 
--- name: compact_hot_rows
--- The oldest due rows of one series, as one branch of a read. xmin tells a row version from a later one in the same
--- place.
-(SELECT {ordinal}::int4 AS series, {columns}
- FROM ONLY {table} AS hot
- WHERE {series} AND {due}
- ORDER BY {time}, hot.ctid
- LIMIT {rows});
+-- name: compact_hot_series
+-- Due rows of one series, in any order. xmin tells a row version from a later one in the same place.
+SELECT {ordinal}::int4 AS series, {columns}
+FROM ONLY {table} AS hot
+WHERE {series} AND {due}
 
--- name: compact_strung
--- Many rows as one: each column's binary values strung together, all in the same order.
-WITH rows AS ({rows})
-SELECT {columns} FROM rows;
+-- name: compact_hot_oldest
+-- The oldest of them.
+({series_rows} ORDER BY {time}, hot.ctid LIMIT {rows})
+
+-- name: compact_hot_group
+-- Due rows of several series by one scan, in any order.
+SELECT wanted.ordinal AS series, {columns}
+FROM ONLY {table} AS hot
+JOIN (VALUES {wanted}) AS wanted ({names}) ON {match}
+WHERE {due}
+
+-- name: compact_use_index
+-- A range of times is a small part of the series: the table may be too new for the planner to know.
+SET LOCAL enable_seqscan = off;
+
+-- name: compact_time_edges
+-- The times of every so many due rows of a series, so that it can be read in parts.
+SELECT unnest(percentile_disc({fractions}::float8[]) WITHIN GROUP (ORDER BY {time}))
+FROM ONLY {table} AS hot
+WHERE {series} AND {due};
 
 -- name: compact_filenode
 -- Changes whenever the table is rewritten (CLUSTER, VACUUM FULL, ALTER TYPE), which moves every row.

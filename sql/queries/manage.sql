@@ -63,17 +63,42 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s);
 SELECT pg_catalog.current_schema();
 
 -- name: usable_index
--- Whether an index starts with exactly these columns, so that one series' rows come out in order of time.
+-- Whether an index starts with exactly these columns, so that one series' rows come out in order of time; or, where a
+-- BRIN index is enough, whether there is one that has them all.
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-    JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
-    WHERE i.indrelid = %(oid)s AND i.indisvalid AND i.indpred IS NULL AND (
-        SELECT array_agg(a.attname::text ORDER BY k.position)
+    JOIN pg_catalog.pg_am m ON m.oid = x.relam
+    CROSS JOIN LATERAL (
+        SELECT array_agg(a.attname::text ORDER BY k.position) AS names
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, position)
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-        WHERE k.position <= least(i.indnkeyatts, cardinality(%(columns)s::text[]))
-    ) = %(columns)s::text[]);
+        WHERE k.position <= i.indnkeyatts) AS indexed
+    WHERE i.indrelid = %(oid)s AND i.indisvalid AND i.indpred IS NULL AND CASE m.amname
+        WHEN 'btree' THEN indexed.names[:cardinality(%(columns)s::text[])] = %(columns)s::text[]
+        WHEN 'brin' THEN %(brin)s AND indexed.names @> %(columns)s::text[]
+        ELSE false END);
+
+-- name: brin_operator_classes
+-- For each of these columns the operator class that a BRIN index finds single values by: bloom filters where the type
+-- has them (series are interleaved, so ranges of keys would be wide), else what BRIN does by default, else NULL.
+SELECT (
+    SELECT ARRAY[n.nspname::text, o.opcname::text]
+    FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod AND m.amname = 'brin'
+    JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace
+    JOIN pg_catalog.pg_type i ON i.oid = o.opcintype
+    WHERE (o.opcdefault OR o.opcname ~ '_bloom_ops$') AND (
+        o.opcintype IN (y.oid, nullif(y.typbasetype, 0))
+        OR EXISTS (SELECT FROM pg_catalog.pg_cast k
+                   WHERE k.castsource IN (y.oid, nullif(y.typbasetype, 0)) AND k.casttarget = o.opcintype
+                     AND k.castmethod = 'b' AND k.castcontext = 'i'))
+    ORDER BY o.opcname ~ '_bloom_ops$' DESC, o.opcintype = y.oid DESC, i.typispreferred DESC, o.oid
+    LIMIT 1)
+FROM unnest(%(columns)s::text[]) WITH ORDINALITY AS c (name, position)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = %(oid)s AND a.attname = c.name
+JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+ORDER BY c.position;
 
 -- name: hot_indexes
 -- The indexes of a table that DDStore made; by their name, which survives dump and restore.

@@ -14,6 +14,15 @@ SELECT {columns} FROM ONLY {table} AS t WHERE {condition}
 -- name: read_heap_size
 SELECT pg_relation_size(%(oid)s::oid::regclass);
 
+-- name: read_use_brin
+-- The planner takes a BRIN index for useless until the table is analyzed, and rows are mostly read before that.
+SELECT set_config('enable_seqscan', 'off', true)
+FROM pg_index i
+JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_am m ON m.oid = x.relam AND m.amname = 'brin'
+WHERE i.indrelid = %(oid)s AND i.indisvalid
+LIMIT 1;
+
 -- name: read_segments
 -- What is small of the segments: how many rows, and whose.
 SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
@@ -40,18 +49,29 @@ SELECT EXISTS (SELECT FROM ONLY ddstore.samples WHERE series = {name})
         WHERE table_id = {table_id} AND series_key = jsonb_build_array({name}::text));
 
 -- name: read_series_names
--- Names of series, for "did you mean": a walk along the index, one probe per name.
-WITH RECURSIVE hot AS (
-    (SELECT series FROM ONLY ddstore.samples ORDER BY series LIMIT 1)
-    UNION ALL
-    SELECT (SELECT s.series FROM ONLY ddstore.samples s WHERE s.series > hot.series ORDER BY s.series LIMIT 1)
-    FROM hot WHERE hot.series IS NOT NULL
-), cold AS (
+-- Names of series, for "did you mean": of those written as such, of some hot rows that came by SQL, and of segments,
+-- where it is a walk along the index, one probe per name.
+WITH RECURSIVE cold AS (
     (SELECT {key} AS series FROM {segments} ORDER BY {key} LIMIT 1)
     UNION ALL
     SELECT (SELECT s.{key} FROM {segments} s WHERE s.{key} > cold.series ORDER BY s.{key} LIMIT 1)
     FROM cold WHERE cold.series IS NOT NULL
 )
-SELECT series FROM (SELECT series FROM hot UNION SELECT series FROM cold) AS names
+SELECT series FROM (
+    SELECT series_key ->> 0 AS series FROM ddstore.series_bound WHERE table_id = {table_id}
+    UNION
+    SELECT series FROM (SELECT s.series FROM ONLY ddstore.samples AS s LIMIT 100000) AS hot
+    UNION
+    SELECT series FROM cold
+) AS names
 WHERE series IS NOT NULL
 LIMIT 1000;
+
+-- name: strung_measure
+-- What the strung columns of a query will take: its rows, and the bytes of its texts (in the server's encoding).
+SELECT count(*), {texts} FROM ({rows}) AS rows ({names});
+
+-- name: strung
+-- Many rows as one: each column's binary values strung together, all in the same order.
+WITH rows ({names}) AS ({rows})
+SELECT {columns} FROM rows;

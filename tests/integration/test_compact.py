@@ -12,7 +12,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
-from ddstore.compact import CompactOptions, compact, verify, worker
+from ddstore.compact import CompactOptions, compact, rows, verify, worker
+from ddstore.compact.plan import plan_table
 from ddstore.db.catalog import ManagedTable, load_table
 from ddstore.db.manage import adopt, create_table, set_column_bound, set_series_bound
 from ddstore.db.pool import Connection, Database
@@ -389,3 +390,40 @@ def test_hot_for_in_nanoseconds(whole: tuple[Database, Connection]) -> None:
     report = compact(db, CompactOptions(now=now, min_rows=1, train="never", vacuum=False))
     assert report.rows == 60
     assert load_table(conn, "watched").hot_for == timedelta(minutes=1)
+
+
+def test_the_oldest_rows_are_read_whatever_came_since(twins: Twins) -> None:
+    """More rows than were planned, more than twice as many even: so many of each series, the oldest, as ever."""
+    for device in ("a", "b", "c"):
+        twins.insert(150, 300, device)
+        twins.insert(1, 149, device)
+    options = CompactOptions(all=True)
+    plans = plan_table(twins.conn, twins.table, options)
+    for slack in (0, 10_000):
+        twins.monkeypatch.setattr(rows, "_SLACK", slack)
+        read = rows.read_rows(twins.conn, [(plan, 5 + number) for number, plan in enumerate(plans)], options)
+        assert np.bincount(read.series).tolist() == [5, 6, 7]
+        first = (read.time[0] // 1_000_000) * 1_000_000
+        for number in range(3):
+            mine = read.take(np.flatnonzero(read.series == number))
+            assert (mine.time - first).tolist() == [g // 3 * 1_000_000 for g in range(1, 6 + number)]
+            assert (np.diff(mine.time) > 0).any()
+            assert all(np.diff(mine.place)[np.diff(mine.time) == 0] > 0)
+        (plan, *_) = plans
+        until = int(read.time[2])
+        part = rows.read_rows(twins.conn, [(plan, 50)], options, since=until, until=until)
+        assert set(part.time.tolist()) == {until}
+        assert len(part) == 3
+    assert len(rows.read_edges(twins.conn, plans[0], options, 100)) == 2
+    twins.conn.rollback()
+
+
+def test_rows_that_vanish_between_the_parts_of_a_series(twins: Twins) -> None:
+    """A series is read in parts by time; when a part is thinned out, the reading goes on behind it."""
+    twins.monkeypatch.setattr(worker, "READ_SEGMENTS", 2)
+    twins.monkeypatch.setattr(worker, "COMMIT_ROWS", 64)
+    twins.insert(1, 1000)
+    twins.between(lambda: None, lambda: twins.both("DELETE FROM {t} WHERE id BETWEEN 129 AND 700"))
+    report = twins.compact()
+    assert (report.rows, twins.hot) == (428, 0)
+    assert twins.differences() == []

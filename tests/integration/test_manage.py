@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from psycopg import errors as pg_errors
@@ -213,6 +214,46 @@ def test_adopt_makes_an_index_only_when_none_will_do(plain: Connection, ddl: str
     assert _index_count(plain, "m") == before + made
     drop_management(plain, table, restored_rows=0)
     assert _index_count(plain, "m") == before, "release takes away what adopt brought"
+
+
+def _index_definitions(conn: Connection, table: str) -> list[str]:
+    rows = conn.execute("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass", [table])
+    return [definition.split(" USING ")[1] for (definition,) in rows]
+
+
+def test_a_created_table_has_a_brin_index(plain: Connection) -> None:
+    keys = {"a": "text", "b": "int8", "c": "uuid", "d": "varchar", "e": "bpchar", "f": "numeric"}
+    table = create_table(plain, "m", time="t", key=keys, columns={"x": Lossless()})
+    assert _index_definitions(plain, "m") == [
+        "brin (a text_bloom_ops, b int8_bloom_ops, c uuid_bloom_ops, d text_bloom_ops, e bpchar_bloom_ops, "
+        "f numeric_bloom_ops, t) WITH (pages_per_range='32', autosummarize='on')"
+    ]
+    drop_management(plain, table, restored_rows=0)
+    assert _index_definitions(plain, "m") == []
+    create_table(plain, "n", time="t", columns={"x": Lossless()}, time_type="int8")
+    assert _index_definitions(plain, "n") == ["brin (t) WITH (pages_per_range='32', autosummarize='on')"]
+
+
+def test_the_hot_index_can_be_chosen(plain: Connection) -> None:
+    create_table(plain, "chosen", time="t", key=["k"], columns={"x": Lossless()}, hot_index="btree")
+    assert _index_definitions(plain, "chosen") == ["btree (k, t)"]
+    create_table(plain, "unknown_to_brin", time="t", key={"k": "bool"}, columns={"x": Lossless()})
+    assert _index_definitions(plain, "unknown_to_brin") == ["btree (k, t)"]
+    plain.execute("CREATE TABLE m (x float8, k text NOT NULL, t timestamp NOT NULL)")
+    plain.execute("CREATE INDEX ON m USING brin (t, k)")
+    adopt(plain, "m", time="t", key=["k"], hot_index="brin")
+    assert _index_definitions(plain, "m") == ["brin (t, k)"]
+    plain.execute("CREATE TABLE n (x float8, k text NOT NULL, t timestamp NOT NULL)")
+    plain.commit()
+    adopt(plain, "n", time="t", key=["k"], hot_index="brin")
+    assert _index_definitions(plain, "n") == [
+        "brin (k text_bloom_ops, t) WITH (pages_per_range='32', autosummarize='on')"
+    ]
+    ensure_samples(plain)
+    assert len(_index_definitions(plain, "ddstore.samples")) == 1
+    for make in (partial(create_table, columns={}), partial(adopt, max_error={})):
+        with pytest.raises(SchemaMismatch, match="hash"):
+            make(plain, "o", time="t", hot_index="hash")
 
 
 def test_adopt_does_not_wait_for_writers(plain_database_url: str) -> None:

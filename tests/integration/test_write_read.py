@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from ddstore import Absolute, Lossless, Relative, Series, Store, connect
+from ddstore.db.strung import MAX_STRUNG
 from ddstore.errors import BoundConflict, CorruptSegment, InvalidSeries, NotInstalled, SchemaMismatch
 
 START = np.datetime64("2024-03-01T00:00:00", "us")
@@ -144,6 +147,72 @@ def test_damaged_segment_is_named_and_the_others_stay_readable(store: Store) -> 
     assert len(store.read("s", end=seconds(4000)[1000])) == 1000
     assert store.stats()[0].columns[0].modes["damaged"] == 1
     assert not store.verify().ok
+
+
+def _left_to_summarize(store: Store, table: str) -> int:
+    with store.connection() as conn:
+        row = conn.execute(
+            "SELECT sum(brin_summarize_new_values(indexrelid)) FROM pg_index WHERE indrelid = %s::regclass", [table]
+        ).fetchone()
+        conn.rollback()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_index_knows_what_was_written(store: Store) -> None:
+    store.write(Series("s", seconds(60_000), wave(60_000)))
+    assert _left_to_summarize(store, "ddstore.samples") == 0
+    store.create_table("frames", time="time", columns={"value": Lossless()})
+    store.write({"time": seconds(60_000), "value": wave(60_000)}, table="frames")
+    assert _left_to_summarize(store, "frames") == 0
+
+
+def test_a_write_does_not_need_the_index_to_be_told(store: Store, database_url: str) -> None:
+    """Another session holds the lock, or the role may not summarize: the rows are written all the same."""
+    store.create_table("frames", time="time", columns={"value": Lossless()})
+    frame = {"time": seconds(60_000), "value": wave(60_000)}
+    with store.connection() as conn:
+        conn.execute("LOCK TABLE frames IN SHARE UPDATE EXCLUSIVE MODE")
+        assert store.write(frame, table="frames").rows == 60_000
+    role = f"writer_{secrets.token_hex(4)}"
+    with store.connection() as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN; GRANT INSERT, SELECT ON frames TO {role}".encode())
+    try:
+        with connect(make_conninfo(database_url, user=role)) as writer:
+            assert writer.write(frame, table="frames").rows == 60_000
+        assert _left_to_summarize(store, "frames") > 0
+    finally:
+        with store.connection() as conn:
+            conn.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+def test_reads_beyond_what_one_row_holds_go_by_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.create_table(
+        "frames",
+        time="time",
+        key={"k": "text", "u": "uuid"},
+        columns={"value": Lossless(), "note": ("text", Lossless())},
+    )
+    n = 3000
+    key = np.array(["", "Ä", "plain"], dtype=object)[np.arange(n) % 3]
+    note = np.array([None, "", "🐌" * 300, "x"], dtype=object)[np.arange(n) % 4]
+    value = np.ma.masked_array(wave(n), np.arange(n) % 5 == 0)
+    uuids = np.array(["00000000-0000-0000-0000-00000000000a"] * n, dtype=object)
+    store.write({"time": seconds(n), "k": key, "u": uuids, "value": value, "note": note}, table="frames")
+    for _ in range(2):
+        frames = []
+        for limit in (MAX_STRUNG, 0):
+            monkeypatch.setattr("ddstore.db.copy.MAX_STRUNG", limit)
+            frames.append(store.read(table="frames"))
+        strung, copied = frames
+        assert same_bits(strung.time, copied.time)
+        assert list(strung.keys["k"]) == list(copied.keys["k"])
+        assert list(strung.columns["note"]) == list(copied.columns["note"])
+        assert strung.columns["note"][2] == "🐌" * 300
+        assert same_bits(strung.valid["value"], copied.valid["value"])
+        assert same_bits(strung.columns["value"][strung.valid["value"]], value.compressed())
+        assert same_bits(copied.columns["value"][copied.valid["value"]], value.compressed())
+        store.compact("frames", train="never", all=True)
 
 
 def test_nothing_is_half_written(store: Store) -> None:
