@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers import Codec, Peer, Values
+from ddstore.codec.bound_check import violations
 
 __all__ = ["LOSSLESS", "Cell", "Measured", "measure_codec", "measure_peer"]
 
@@ -41,7 +42,9 @@ class Measured:
     encode_seconds: float
     decode_seconds: float
     worst: float
-    """The largest error / eps; lossless: 0, or infinite if a bit differs."""
+    """The largest error / eps, rounded; lossless: 0, or infinite if a bit differs."""
+    beyond: int
+    """Values beyond the bound in exact arithmetic (float32: also as PostgreSQL subtracts); lossless: values changed."""
     codecs: str
     """Which of the peer's codecs made it, column by column, repeats left out."""
 
@@ -82,6 +85,7 @@ class _Run:
     encode: float
     decode: float
     worst: float
+    beyond: int
 
 
 def measure_codec(cell: Cell, codec: Codec, values: Values, eps: NDArray[np.float64]) -> Measured:
@@ -131,6 +135,7 @@ def _total(cell: Cell, who: str, runs: list[_Run], values: Values, *, ours: bool
         encode_seconds=sum(run.encode for run in runs),
         decode_seconds=sum(run.decode for run in runs),
         worst=max(run.worst for run in runs),
+        beyond=sum(run.beyond for run in runs),
         codecs=" / ".join(dict.fromkeys(run.codec for run in runs)),
     )
 
@@ -150,21 +155,26 @@ def _run(codec: Codec, values: Values, eps: NDArray[np.float64], *, mask: bool) 
     packed = time.perf_counter()
     read = codec.unpack(parts, given.shape, given.dtype, eps)
     done = time.perf_counter()
-    return _Run(codec.label, sum(map(len, parts)) + extra, packed - started, done - packed, _worst(given, read, eps))
+    size = sum(map(len, parts)) + extra
+    return _Run(codec.label, size, packed - started, done - packed, *_errors(given, read, eps))
 
 
-def _worst(values: Values, read: Values, eps: NDArray[np.float64]) -> float:
+def _errors(values: Values, read: Values, eps: NDArray[np.float64]) -> tuple[float, int]:
+    """``worst`` and ``beyond`` of :class:`Measured`."""
     if read.dtype != values.dtype or read.shape != values.shape:
-        return float("inf")
-    unsigned = f"u{values.itemsize}"
+        return float("inf"), values.size
     if (eps == 0).all():
-        same = np.array_equal(values.view(unsigned), np.ascontiguousarray(read).view(unsigned))
-        return 0.0 if same else float("inf")
-    absent = np.isnan(values)
-    if not np.array_equal(absent, np.isnan(read)):
-        return float("inf")
+        unsigned = f"u{values.itemsize}"
+        changed = int((values.view(unsigned) != np.ascontiguousarray(read).view(unsigned)).sum())
+        return float("inf") if changed else 0.0, changed
+    there = ~np.isnan(values)
+    lost = int((there == np.isnan(read)).sum())
+    if lost:  # NaN where there was a number, or the reverse
+        return float("inf"), lost
+    columns = range(values.shape[1])
+    beyond = sum(int(violations(values[there[:, j], j], read[there[:, j], j], float(eps[j])).sum()) for j in columns)
     error = np.abs(read.astype(np.float64) - values.astype(np.float64)) / eps
-    return float(np.max(error, where=~absent, initial=0.0))
+    return float(np.max(error, where=there, initial=0.0)), beyond
 
 
 def _filled(values: Values) -> tuple[Values, int]:

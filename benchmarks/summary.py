@@ -57,7 +57,7 @@ def _cells(cells: dict[Cell, dict[str, Measured]], profiles: list[str], peers: l
 
 
 def _who(results: Sequence[Measured], names: list[str]) -> Table:
-    header = ["who", "cells", "ratio", "compress M/s", "decompress M/s", "worst error/eps"]
+    header = ["who", "cells", "ratio", "compress M/s", "decompress M/s", "worst error/eps", "beyond"]
     rows: list[list[object]] = []
     for name in names:
         own = [result for result in results if result.who == name]
@@ -69,6 +69,7 @@ def _who(results: Sequence[Measured], names: list[str]) -> Table:
                 geometric_mean(result.encode_speed for result in own),
                 geometric_mean(result.decode_speed for result in own),
                 f"{max(result.worst for result in own):.9g}",
+                sum(result.beyond for result in own),
             ]
         )
     return "each over the cells it has (geometric means)", header, rows

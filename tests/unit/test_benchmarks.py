@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from benchmarks import ratio
 from benchmarks.measure import Cell, Measured, measure_codec, measure_peer
 from benchmarks.ours import PROFILES, SEGMENT_ROWS
-from benchmarks.peers import FILES, Peer, Values, load_peers
+from benchmarks.peers import FILES, Codec, Peer, Values, load_peers
 from benchmarks.peers.base import Exceptions, find_exceptions, index_from_bytes, index_to_bytes, step_of
 from benchmarks.summary import by_cell, tables
 
@@ -73,6 +75,7 @@ def test_ours_keeps_its_bound_across_segments(profile: ratio.Profile, eps: float
     result = measure_codec(CELL, profile, values, np.full(2, eps))
     assert result.ours
     assert result.worst <= 1
+    assert result.beyond == 0
     assert result.ratio > 1
 
 
@@ -95,6 +98,24 @@ def test_indices_survive_their_bytes(index: np.ndarray, planes: bool) -> None:  
     np.testing.assert_array_equal(index_from_bytes(index_to_bytes(index, planes=planes), planes=planes), index)
 
 
+def test_broken_bounds_are_counted() -> None:
+    class Careless(Codec):
+        label = "careless"
+
+        def pack(self, values: Values, eps: Values) -> list[bytes]:
+            return [values.tobytes()]
+
+        def unpack(self, parts: Sequence[bytes], shape: tuple[int, int], dtype: Any, eps: Values) -> Values:
+            read = np.frombuffer(parts[0], dtype).reshape(shape).copy()
+            read[3, 0] += 0.2
+            return read
+
+    values = some_series("float64", 1)
+    for eps, worst in ((0.1, pytest.approx(2)), (0.0, np.inf)):
+        careless = measure_codec(CELL, Careless(), values, np.array([eps]))
+        assert (careless.worst, careless.beyond) == (worst, 1)
+
+
 def test_what_cannot_be_imported_is_left_out_and_named() -> None:
     peers, missing = load_peers(("no_such_peer",))
     assert peers == []
@@ -104,7 +125,7 @@ def test_what_cannot_be_imported_is_left_out_and_named() -> None:
 
 def result(cell: Cell, who: str, size: int, seconds: float = 1.0) -> Measured:
     """A result of a million samples."""
-    return Measured(*cell, who, who == "balanced", 1_000_000, size, seconds, seconds, 0.5, "plain")
+    return Measured(*cell, who, who == "balanced", 1_000_000, size, seconds, seconds, 0.5, 0, "plain")
 
 
 def test_the_tables_add_up() -> None:
