@@ -124,6 +124,7 @@ class ManagedTable:
                 return column
         raise SchemaMismatch(
             f"{self.label} has no value column {name!r}",
+            series=self.label,
             column=name,
             remedy=_suggest(name, [column.name for column in self.values], "Its value columns are"),
         )
