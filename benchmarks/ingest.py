@@ -1,7 +1,7 @@
 """``Store.write`` of one million rows against psycopg's binary COPY of the same rows into a plain table.
 
-Both psycopg ways are timed: row by row (``copy.write_row``), and bytes encoded beforehand, without and with the index
-that a managed table has.
+Both psycopg ways are timed: row by row (``copy.write_row``), and bytes encoded beforehand, without an index and with
+the btree that one would give such a table.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for turn in range(given.times):
             runs.setdefault("psycopg COPY, row by row, plain table", []).append(plain(store, by_row, index=False))
             runs.setdefault("psycopg COPY, encoded before, plain table", []).append(plain(store, by_bytes, index=False))
-            runs.setdefault("psycopg COPY, encoded before, with index", []).append(plain(store, by_bytes, index=True))
+            runs.setdefault("psycopg COPY, encoded before, with btree", []).append(plain(store, by_bytes, index=True))
             series = Series(f"pow{turn}", moments, values, max_error=Absolute(0.1))
             runs.setdefault("ddstore.write", []).append(timed(partial(store.write, series)))
     seconds = {who: min(all_) for who, all_ in runs.items()}

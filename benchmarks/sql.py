@@ -1,4 +1,4 @@
-"""The table in SQL, cold, against a plain heap table of the same rows with the same index, in the same run."""
+"""The table in SQL, cold, against a heap table of the same rows with a btree on (series, time), in the same run."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def read_rows(
             due += pgsql.SQL(comparison).format(hot_column(table.time), _time_literal(table.time, moment))
     # The file is asked for first: a rewrite in between makes the number stale, and the commit then refuses.
     filenode = read_filenode(conn, table)
-    if since is not None or until is not None:
+    if len(wanted) == 1:
         conn.execute(sql("compact_use_index"))
     # Unsorted and unlimited is cheaper for the server, as long as about as many rows come as were counted.
     expected = 2 * sum(rows for _, rows in wanted) + _SLACK

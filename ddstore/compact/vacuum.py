@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psycopg
+from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
 from ddstore.db.catalog import ManagedTable
-from ddstore.db.pool import Database, connect, translate_errors
+from ddstore.db.pool import Connection, Database, connect, translate_errors
+from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError
 
 __all__ = ["vacuum"]
@@ -27,8 +31,16 @@ def vacuum(database: Database, table: ManagedTable) -> list[str]:
         only = pgsql.SQL("ONLY " if conn.info.server_version >= _ONLY_SINCE else "")
         try:
             with translate_errors():
+                _forget_summaries(conn, table)
                 conn.execute(pgsql.SQL("VACUUM (SKIP_LOCKED) {}{}").format(only, table.identifier))
                 conn.execute(pgsql.SQL("ANALYZE {}").format(table.segments_identifier))
         except (DDStoreError, psycopg.Error) as error:
             return [f"{table.label} was not vacuumed: {error}"]
     return []
+
+
+def _forget_summaries(conn: Connection, table: ManagedTable) -> None:
+    """Let VACUUM summarize the heap anew for the BRIN index: a summary only ever widens, and pages are used again."""
+    with contextlib.suppress(pg_errors.LockNotAvailable), conn.transaction():
+        conn.execute(sql("write_patience"))
+        conn.execute(sql("compact_forget_summaries"), {"oid": table.oid})

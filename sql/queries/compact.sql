@@ -27,7 +27,7 @@ JOIN (VALUES {wanted}) AS wanted ({names}) ON {match}
 WHERE {due}
 
 -- name: compact_use_index
--- A range of times is a small part of the series: the table may be too new for the planner to know.
+-- One series may be a small part of the table, which may be too new for the planner to know.
 SET LOCAL enable_seqscan = off;
 
 -- name: compact_time_edges
@@ -176,3 +176,16 @@ SET bound_kind = excluded.bound_kind, bound_value = excluded.bound_value, rows =
 -- name: compact_cold_rows
 -- Rows that a series has in segments.
 SELECT coalesce(sum(n), 0)::bigint FROM {segments} AS cold WHERE {series};
+
+-- name: compact_forget_summaries
+-- Of the BRIN index that DDStore made: what it knows of each range of pages.
+SELECT count(pg_catalog.brin_desummarize_range(x.oid, block))
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'brin'
+CROSS JOIN LATERAL (
+    SELECT option_value::int AS pages FROM pg_catalog.pg_options_to_table(x.reloptions)
+    WHERE option_name = 'pages_per_range') AS range
+CROSS JOIN LATERAL generate_series(
+    0, pg_catalog.pg_relation_size(i.indrelid) / current_setting('block_size')::bigint - 1, range.pages) AS block
+WHERE i.indrelid = %(oid)s AND x.relname ~ '^(ddstore_series_[0-9a-f]{8}|samples_series_time)$';

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL
 
 from ddstore import Absolute, Lossless, Relative, Series, Store, connect
 from ddstore.db.strung import MAX_STRUNG
@@ -165,6 +166,26 @@ def test_the_index_knows_what_was_written(store: Store) -> None:
     store.create_table("frames", time="time", columns={"value": Lossless()})
     store.write({"time": seconds(60_000), "value": wave(60_000)}, table="frames")
     assert _left_to_summarize(store, "frames") == 0
+
+
+def test_the_index_forgets_what_was_compacted(store: Store) -> None:
+    """Rows that are written into pages of moved ones are found by their own times."""
+    store.write(Series("s", seconds(60_000), wave(60_000)))
+    assert store.compact(train="never", all=True).notes == []
+    later = seconds(30_000) + np.timedelta64(1000, "D")
+    store.write(Series("s", later, wave(30_000)))
+    hour = "FROM ONLY ddstore.samples WHERE series = 's' AND time >= {} AND time < {}"
+    with store.connection() as conn:
+        conn.execute("SET LOCAL enable_seqscan = off")
+        between = [
+            SQL("EXPLAIN (ANALYZE, FORMAT JSON) SELECT " + hour).format(str(start), str(start + np.timedelta64(1, "h")))
+            for start in (seconds(1)[0], later[0])
+        ]
+        plans = [conn.execute(query).fetchone() for query in between]
+    old, new = (plan[0][0]["Plan"] for plan in plans if plan is not None)
+    assert (old["Actual Rows"], old.get("Lossy Heap Blocks", 0)) == (0, 0)
+    assert new["Actual Rows"] == 3600
+    assert 0 < new["Lossy Heap Blocks"] < 100
 
 
 def test_a_write_does_not_need_the_index_to_be_told(store: Store, database_url: str) -> None:
