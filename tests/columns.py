@@ -60,6 +60,11 @@ def cases(n: int = 300) -> Iterator[Case]:
         yield Case(f"{type_name}-nulls-lossy", type_name, odd, rng.random(n) > 0.1, Absolute(1.5))
         yield Case(f"{type_name}-all-null", type_name, odd, np.zeros(n, bool), Lossless())
         yield Case(f"{type_name}-one", type_name, odd[1:2], None, Lossless())
+        if odd.dtype.kind == "f":
+            levels = np.sort(rng.normal(0, 100, 12)).astype(dtype)
+            yield Case(
+                f"{type_name}-levels", type_name, levels[np.abs(np.rint(walk)).astype(int) % 12], None, Lossless()
+            )
         edge = np.array(
             [np.iinfo(dtype).min, np.iinfo(dtype).max, 0, -1]
             if odd.dtype.kind == "i"

@@ -45,6 +45,7 @@ def encode_column(
     bits: Buffer | None,
     latents: Buffer | None,
     model: Buffer | None,
+    levels: Buffer | None,
     capacity: int,
 ) -> bytes | None: ...
 def describe_model(data: Buffer, /) -> tuple[int, int, float, float]: ...

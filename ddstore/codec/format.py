@@ -53,6 +53,7 @@ class LatticeKind(IntEnum):
     GRID = 0
     STEP = 1
     ORDINAL = 2
+    LEVELS = 3
 
 
 class Centre(IntEnum):

@@ -37,6 +37,8 @@ _PHASES = 8
 _DENOMINATORS = (*(10**d for d in range(13)), *(2**b for b in range(1, 17)))
 # A grid that holds this share of the values is a grid: exact rows for the others cost less than finer bins.
 _MOSTLY = 0.98
+_MOST_LEVELS = 4096  # DD_MAX_LEVELS
+_SPARSE = 64  # a grid with so many times more points than are used: better to list those
 
 Values = NDArray[Any]
 Index = NDArray[np.int64]
@@ -60,11 +62,12 @@ class Grid:
         return (numerator - self.origin) // self.pitch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
     """Reconstruction ``q -> value``, in the terms of the format.
 
-    GRID: ``(q * mul + add) / den``; STEP: ``q * step + offset``; ORDINAL: the ``q * mul + add``-th float.
+    GRID: ``(q * mul + add) / den``; STEP: ``q * step + offset``; ORDINAL: the ``q * mul + add``-th float; LEVELS: the
+    ``q``-th of ``levels``, which are ordinals in ascending order.
     """
 
     kind: LatticeKind
@@ -76,6 +79,7 @@ class Lattice:
     via_float32: bool = False
     exact: bool = False
     grid: Grid | None = None
+    levels: Index | None = None
     bin: int = 1  # grid values (or ordinals) in one bin
     phase: int = 0
 
@@ -83,6 +87,8 @@ class Lattice:
         """The index whose bin holds each value. Shape (n,), int64."""
         if self.kind is LatticeKind.STEP:
             return np.rint((values.astype(np.float64) - self.offset) / self.step).astype(np.int64)
+        if self.levels is not None:
+            return np.searchsorted(self.levels, ordinals(values, type_name))
         if self.kind is LatticeKind.ORDINAL:
             # The middle of bin q is the ordinal q * bin, so that 0.0 stays 0.0.
             half = np.int64(self.bin // 2)
@@ -98,6 +104,8 @@ class Lattice:
             if self.kind is LatticeKind.STEP:
                 value = index.astype(np.float64) * self.step + self.offset
                 return (value.astype(np.float32) if self.via_float32 else value).astype(dtype)
+            if self.levels is not None:
+                return _from_ordinals(self.levels[index], type_name)
             numerator = index * np.int64(self.mul) + np.int64(self.add)
             if self.kind is LatticeKind.ORDINAL:
                 return _from_ordinals(numerator, type_name)
@@ -183,7 +191,15 @@ def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
         mul, den = 2 * grid.pitch * bin_, 2 * grid.den
         add = 2 * grid.origin + grid.pitch * (2 * phase + bin_ - 1)
     return Lattice(
-        LatticeKind.GRID, _wrap(mul), _wrap(add), den, via_float32=grid.via_float32, exact=bin_ == 1, grid=grid, bin=bin_, phase=phase
+        LatticeKind.GRID,
+        _wrap(mul),
+        _wrap(add),
+        den,
+        via_float32=grid.via_float32,
+        exact=bin_ == 1,
+        grid=grid,
+        bin=bin_,
+        phase=phase,
     )
 
 
@@ -208,6 +224,11 @@ def exact_lattices(values: Values, type_name: NativeType) -> list[Lattice]:
         return [_on(grid, 1, 0)] if grid is not None else []
     scale = find_scale(values) if grid is None else None
     grids = [_on(grid, 1, 0)] if grid is not None else [_scaled(scale, 1, 0)] if scale is not None else []
+    if scale is None:
+        levels = np.unique(ordinals(values, type_name))
+        sparse = grid is None or int(np.ptp(grid.numbers(values))) > _SPARSE * len(levels)
+        if sparse and len(levels) <= min(_MOST_LEVELS, len(values) // 4):
+            grids = [Lattice(LatticeKind.LEVELS, levels=levels, exact=True)]
     return [*grids, Lattice(LatticeKind.ORDINAL, exact=True)]
 
 

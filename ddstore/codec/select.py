@@ -86,7 +86,7 @@ def encode(
         residual = trial.run(Mode.LATTICE, centre, drift=step)
         if residual is not None and (best is None or len(residual) < best.size):
             best = Coded(residual, None, Mode.LATTICE, escapes)
-    if model is not None and lattice.kind is not LatticeKind.ORDINAL:
+    if model is not None and lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
         learned = _with_model(trial, values, plain, model, escapes)
         if learned is not None and (best is None or learned.size < best.size):
             best = learned
@@ -167,6 +167,7 @@ class _Trial:
             bits=self.bits,
             latents=latents,
             model=model,
+            levels=lattice.levels,
             capacity=self.n * dtype_of(self.kind).itemsize + _OVERHEAD,
         )
 

@@ -1,6 +1,7 @@
-"""Write the frozen columns of the current format version: run once per version, then never again.
+"""Freeze columns of the current format version: run it when columns.py has new cases.
 
-``python tests/compat/freeze.py`` refuses to touch a file that exists: what is frozen must decode for ever.
+``python tests/compat/freeze.py`` writes the cases that are not frozen yet into a new file and never touches an old
+one: what is frozen must decode for ever.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ddstore import _native
 from ddstore.bounds import Absolute
 from ddstore.codec.segment import decode_column, encode_column
 
-TARGET = Path(__file__).resolve().parent.parent / "fixtures" / f"v{_native.FORMAT_VERSION}" / "columns.jsonl"
+FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / f"v{_native.FORMAT_VERSION}"
 
 
 def line(name: str, type_name: str, n: int, residual: bytes, latents: bytes, model: bytes) -> str:
@@ -35,18 +36,26 @@ def line(name: str, type_name: str, n: int, residual: bytes, latents: bytes, mod
 
 
 def main() -> None:
-    """Freeze every case of columns.py, and two columns coded with a model."""
-    lines = [line(c.name, c.type, len(c.values), encode(c).residual, b"", b"") for c in cases(200)]
-    model = train_small()
+    """Freeze the cases of columns.py, and columns coded with a model, that no file holds yet."""
+    files = sorted(FOLDER.glob("*.jsonl"))
+    frozen = {json.loads(text)["name"] for file in files for text in file.read_text().splitlines()}
+    lines = [
+        line(c.name, c.type, len(c.values), encode(c).residual, b"", b"") for c in cases(200) if c.name not in frozen
+    ]
     for type_name, dtype in (("float4", "f4"), ("float8", "f8")):
+        if f"{type_name}-btae" in frozen:
+            continue
+        model = train_small()
         values = periodic(128 * 3 + 17, seed=1).astype(dtype)
         coded = encode_column(values, None, type=type_name, bound=Absolute(1.0), model=model)
         assert coded.mode == "btae"
         lines.append(line(f"{type_name}-btae", type_name, coded.n, coded.residual, coded.latents or b"", model.data))
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    with TARGET.open("x") as file:
-        file.write("\n".join(lines) + "\n")
-    print(f"{len(lines)} columns frozen in {TARGET.name}")
+    if lines:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        target = FOLDER / f"columns-{len(files) + 1}.jsonl"
+        with target.open("x") as file:
+            file.write("\n".join(lines) + "\n")
+        print(f"{len(lines)} columns frozen in {target.name}")
 
 
 if __name__ == "__main__":

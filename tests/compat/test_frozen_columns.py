@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 def frozen() -> list[Any]:
     lines = [
         (path.parent.name, line)
-        for path in sorted(FIXTURES.glob("v*/columns.jsonl"))
+        for path in sorted(FIXTURES.glob("v*/*.jsonl"))
         for line in path.read_text().splitlines()
     ]
     return [pytest.param(json.loads(line), id=f"{version}-{json.loads(line)['name']}") for version, line in lines]

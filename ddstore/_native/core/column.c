@@ -39,6 +39,15 @@ static dd_status parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader
 	if (c->lattice == DD_LATTICE_STEP) {
 		c->step = dd_get_f64(r);
 		c->offset = dd_get_f64(r);
+	} else if (c->lattice == DD_LATTICE_LEVELS) {
+		uint64_t levels = dd_get_varint(r);
+
+		if (levels == 0 || levels > DD_MAX_LEVELS)
+			return dd_fail(err, DD_CORRUPT, "impossible number of levels");
+		c->levels = (uint32_t)levels;
+		c->level_at = r->p;
+		for (uint32_t i = 0; i < c->levels; i++)
+			dd_get_varint(r);
 	} else {
 		c->mul = dd_get_zigzag(r);
 		c->add = dd_get_zigzag(r);
@@ -54,11 +63,10 @@ static dd_status parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader
 	}
 	if (r->bad)
 		return dd_fail(err, DD_CORRUPT, "truncated header");
-	if (kind > 11 || c->lattice > DD_LATTICE_ORDINAL || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
-	    c->den > (uint64_t)1 << 53 || (c->lattice != DD_LATTICE_STEP && c->den == 0) ||
+	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
+	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
 	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) ||
-	    (c->lattice == DD_LATTICE_ORDINAL && c->type < DD_FLOAT32) ||
-	    (c->lattice != DD_LATTICE_ORDINAL && c->type < DD_FLOAT32 && (c->lattice == DD_LATTICE_STEP || c->den != 1)))
+	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))
 		return dd_fail(err, DD_CORRUPT, "impossible lattice");
 	return DD_OK;
 }
@@ -69,7 +77,9 @@ DD_INLINE void put_index(const dd_column *c, dd_type type, dd_lattice_kind latti
 	uint64_t k = q * (uint64_t)c->mul + (uint64_t)c->add;
 	double v;
 
-	if (lattice == DD_LATTICE_ORDINAL) {
+	if (lattice == DD_LATTICE_LEVELS)
+		k = (uint64_t)c->level[q < c->levels ? q : c->levels - 1]; /* only damaged bytes lead beyond the list */
+	if (lattice >= DD_LATTICE_ORDINAL) {
 		/* Two's complement order -> sign and magnitude: the inverse of the encoder's monotone map. */
 		if (type == DD_FLOAT32) {
 			uint32_t o = (uint32_t)k, bits = o >> 31 ? (0u - o) | 0x80000000u : o;
@@ -168,17 +178,31 @@ DD_INLINE void linear_rows(const dd_column *c, dd_type type, dd_lattice_kind lat
 		memset(valid, 1, want);
 }
 
+/* The ordinals of the levels, from their differences. */
+static void list_levels(dd_column *c, int64_t *level)
+{
+	dd_reader r = {c->level_at, c->level_at + (size_t)c->levels * 10, false}; /* parse() has read them once */
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < c->levels; i++) {
+		uint64_t step = dd_get_varint(&r);
+
+		at = i == 0 ? (uint64_t)dd_unzigzag(step) : at + step;
+		level[i] = (int64_t)at;
+	}
+	c->level = level;
+}
+
 size_t dd_column_workspace(const dd_column *c, const dd_model *model)
 {
-	size_t size = (sizeof(dd_mixer) + 15) & ~(size_t)15;
+	size_t size = dd_align(sizeof(dd_mixer));
 	dd_btae btae;
 
-	if (c->mode == DD_MODE_LINEAR)
-		return 16;
+	size += dd_align(c->levels * sizeof(int64_t));
 	if (c->mode == DD_MODE_BTAE && model != NULL && dd_btae_open(model->btae, model->btae_len, &btae, NULL) == DD_OK) {
 		size_t windows = (c->n + btae.window - 1) / btae.window;
 
-		size += (windows * btae.window * sizeof(int32_t) + 15) & ~(size_t)15;
+		size += dd_align(windows * btae.window * sizeof(int32_t));
 		size += dd_btae_scratch(&btae);
 	}
 	return size;
@@ -187,7 +211,7 @@ size_t dd_column_workspace(const dd_column *c, const dd_model *model)
 dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t latents_len, const dd_model *model,
 			    uint32_t rows, uint8_t *workspace, const int32_t **predictions, dd_error *err)
 {
-	uint8_t *at = workspace + ((sizeof(dd_mixer) + 15) & ~(size_t)15);
+	uint8_t *at = workspace + dd_align(sizeof(dd_mixer)) + dd_align(c->levels * sizeof(int64_t));
 	dd_btae btae;
 	size_t windows, bytes;
 	dd_status status;
@@ -204,7 +228,7 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 	if (latents_len != bytes || dd_crc32c(0, latents, latents_len) != c->latents_crc)
 		return dd_fail(err, DD_CORRUPT, "the latents are damaged or belong to another column");
 	dd_btae_predict(&btae, latents, (rows + btae.window - 1) / btae.window, (int32_t *)(void *)at,
-			at + ((windows * btae.window * sizeof(int32_t) + 15) & ~(size_t)15));
+			at + dd_align(windows * btae.window * sizeof(int32_t)));
 	*predictions = (const int32_t *)(const void *)at;
 	return DD_OK;
 }
@@ -268,6 +292,8 @@ dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const u
 		if (status != DD_OK)
 			return status;
 	}
+	if (c.lattice == DD_LATTICE_LEVELS)
+		list_levels(&c, (int64_t *)(void *)((uint8_t *)workspace + dd_align(sizeof(dd_mixer))));
 	if (c.mode != DD_MODE_LINEAR) {
 		dd_mixer_start(mx);
 		dd_rc_decoder_start(&io.dec, r.p, r.end);

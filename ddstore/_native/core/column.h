@@ -9,8 +9,11 @@
 typedef enum {
 	DD_LATTICE_GRID = 0,	/* (q * mul + add) / den, rounded once to the column's type */
 	DD_LATTICE_STEP = 1,	/* q * step + offset, in doubles, then the column's type */
-	DD_LATTICE_ORDINAL = 2	/* the (q * mul + add)-th number of the column's floating-point type */
+	DD_LATTICE_ORDINAL = 2, /* the (q * mul + add)-th number of the column's floating-point type */
+	DD_LATTICE_LEVELS = 3	/* the q-th of a list of numbers of the column's floating-point type */
 } dd_lattice_kind;
+
+#define DD_MAX_LEVELS 4096u
 
 enum {
 	DD_FLAG_EXCEPTIONS = 1, /* each row begins with its class */
@@ -29,6 +32,9 @@ typedef struct {
 	int64_t mul, add;
 	uint64_t den;
 	double step, offset;
+	uint32_t levels;	 /* how many; their ordinals stand in the header */
+	const uint8_t *level_at; /* decoder: where */
+	const int64_t *level;	 /* encoder: the ordinals, ascending */
 	int64_t first, drift;
 	dd_centre centre;
 	unsigned low;
@@ -38,6 +44,11 @@ typedef struct {
 } dd_column;
 
 #define DD_SCALE_MAX ((int64_t)1 << 42) /* prediction < 2^20 times scale stays inside int64 */
+
+static inline size_t dd_align(size_t size)
+{
+	return (size + 15) & ~(size_t)15;
+}
 
 static inline size_t dd_type_width(dd_type type)
 {
@@ -64,7 +75,7 @@ static inline dd_status dd_fail(dd_error *err, dd_status status, const char *wha
 	return status;
 }
 
-/* Workspace: the coder's state, then (BTAE) predictions and scratch, 16-byte aligned. */
+/* Workspace: the coder's state, then the levels or (BTAE) predictions and scratch, 16-byte aligned. */
 size_t dd_column_workspace(const dd_column *c, const dd_model *model);
 
 /* Predictions of the model for the first `rows` rows, as int32 in the workspace behind `used`. */

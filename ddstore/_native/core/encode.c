@@ -16,6 +16,14 @@ static void put_header(const dd_column *c, dd_writer *w)
 	if (c->lattice == DD_LATTICE_STEP) {
 		dd_put_f64(w, c->step);
 		dd_put_f64(w, c->offset);
+	} else if (c->lattice == DD_LATTICE_LEVELS) {
+		dd_put_varint(w, c->levels);
+		for (uint32_t i = 0; i < c->levels; i++) {
+			if (i == 0)
+				dd_put_zigzag(w, c->level[0]);
+			else
+				dd_put_varint(w, (uint64_t)c->level[i] - (uint64_t)c->level[i - 1]);
+		}
 	} else {
 		dd_put_zigzag(w, c->mul);
 		dd_put_zigzag(w, c->add);

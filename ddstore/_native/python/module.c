@@ -107,9 +107,9 @@ static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
 static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode",	  "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
-				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "capacity",
-				NULL};
-	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0};
+				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
+				"capacity", NULL};
+	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
 	PyObject *out = NULL;
 	int type, mode, lattice, centre;
 	long long mul, add, drift, base, scale;
@@ -123,9 +123,9 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIiLLKddLiLLz*z*z*z*z*n", names, &type, &mode, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIiLLKddLiLLz*z*z*z*z*z*n", names, &type, &mode, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
-					 &index, &classes, &bits, &latents, &model, &capacity))
+					 &index, &classes, &bits, &latents, &model, &levels, &capacity))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
@@ -138,8 +138,11 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	c.base = base;
 	c.scale = scale;
 	c.low = DD_LOW_AUTO;
+	c.level = levels.buf;
+	c.levels = (uint32_t)(levels.len / 8);
 	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_LINEAR || capacity < 0 ||
-	    index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
+	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
+	    (levels.buf != NULL && (levels.len == 0 || levels.len / 8 > DD_MAX_LEVELS)) || index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
 	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||
 	    (classes.buf != NULL) != ((c.flags & DD_FLAG_EXCEPTIONS) != 0)) {
 		PyErr_SetString(PyExc_ValueError, "bad arguments to encode_column");
@@ -175,6 +178,7 @@ done:
 	PyBuffer_Release(&bits);
 	PyBuffer_Release(&latents);
 	PyBuffer_Release(&model);
+	PyBuffer_Release(&levels);
 	return out;
 }
 
