@@ -15,11 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from columns import cases, encode
-from fix_model import periodic, train_small
-
 from ddstore import _native
 from ddstore.bounds import Absolute
 from ddstore.codec.segment import decode_column, encode_column
+from fix_model import periodic, train_small
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / f"v{_native.FORMAT_VERSION}"
 
