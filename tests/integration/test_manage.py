@@ -524,7 +524,7 @@ def test_a_failed_index_build_leaves_no_invalid_index(plain: Connection) -> None
     plain.execute("INSERT INTO m VALUES (now(), NULL, 1)")
     plain.execute("INSERT INTO m SELECT now(), string_agg(gen_random_uuid()::text, ''), 1 FROM generate_series(1, 999)")
     plain.commit()
-    with pytest.raises(InvalidSeries, match="too long for an index.*Shorten the key"):
+    with pytest.raises(InvalidSeries, match=r"too long for an index.*Shorten the key"):
         adopt(plain, "m", time="t", key=["k"])
     assert plain.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'm'::regclass").fetchone() == (0,)
     assert list_tables(plain) == []
