@@ -86,7 +86,8 @@ def step_of(values: Values, eps: float) -> float:
     With that the rounding of reconstructions to the column's type does not break the bound at every tie, which would
     cost the peer a raw value each time (LFZip takes off a fixed 1e-6 for the same reason).
     """
-    rounding = float(np.spacing(np.abs(values).max()))
+    with np.errstate(over="ignore"):  # the largest float has no next one
+        rounding = float(np.spacing(np.abs(values).max()))
     return 2 * (eps - rounding if rounding < eps / 16 else eps)
 
 
