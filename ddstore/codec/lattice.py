@@ -7,6 +7,7 @@ grid values, which makes the step ``N g`` wider than ``2 eps``; where ``eps < g 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
@@ -38,7 +39,6 @@ _DENOMINATORS = (*(10**d for d in range(13)), *(2**b for b in range(1, 17)))
 # A grid that holds this share of the values is a grid: exact rows for the others cost less than finer bins.
 _MOSTLY = 0.98
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
-_SPARSE = 64  # a grid with so many times more points than are used: better to list those
 
 Values = NDArray[Any]
 Index = NDArray[np.int64]
@@ -80,6 +80,7 @@ class Lattice:
     exact: bool = False
     grid: Grid | None = None
     levels: Index | None = None
+    settled: bool = True  # no other lattice needs a trial once this one holds every value
     bin: int = 1  # grid values (or ordinals) in one bin
     phase: int = 0
 
@@ -149,23 +150,27 @@ def find_grid(values: Values, type_name: NativeType) -> Grid | None:
         values: finite values without -0.0, shape (n,), n > 0.
         type_name: their column type.
     """
+    return _find_grid(values, type_name, 1.0) or _find_grid(values, type_name, _MOSTLY)
+
+
+def _find_grid(values: Values, type_name: NativeType, share: float) -> Grid | None:
+    """The coarsest grid that holds this share of the values exactly."""
     if values.dtype.kind == "i":
         origin, pitch = _pitch(values.astype(np.int64))
         return Grid(origin, pitch, 1)
     wide = values.astype(np.float64)
     probe = wide[:: max(1, len(wide) // 64)]
     peak = float(np.abs(wide).max())
-    for share in (1.0, _MOSTLY):
-        for via_float32 in (False, True) if type_name == "float8" else (True,):
-            # float32 tells apart no more than 24 bits: a finer "grid" would fit anything.
-            limit = float(2**24) if via_float32 else _EXACT_INT
-            for den in _DENOMINATORS:
-                if peak * den >= limit or _on_grid(probe, den, via_float32).mean() < share - 0.05:
-                    continue
-                fits = _on_grid(wide, den, via_float32)
-                if fits.mean() >= share:
-                    origin, pitch = _pitch(np.rint(wide[fits] * den).astype(np.int64))
-                    return Grid(origin, pitch, den, via_float32 and type_name == "float8")
+    for via_float32 in (False, True) if type_name == "float8" else (True,):
+        # float32 tells apart no more than 24 bits: a finer "grid" would fit anything.
+        limit = float(2**24) if via_float32 else _EXACT_INT
+        for den in _DENOMINATORS:
+            if peak * den >= limit or _on_grid(probe, den, via_float32).mean() < share - 0.05:
+                continue
+            fits = _on_grid(wide, den, via_float32)
+            if fits.mean() >= share:
+                origin, pitch = _pitch(np.rint(wide[fits] * den).astype(np.int64))
+                return Grid(origin, pitch, den, via_float32 and type_name == "float8")
     return None
 
 
@@ -180,7 +185,9 @@ def _scaled(scale: Scale, bin_: int, phase: int) -> Lattice:
     """The lattice of bins of ``bin_`` steps of a scale each."""
     offset = scale.origin + scale.pitch * (phase + (bin_ - 1) / 2)
     step = scale.pitch * bin_
-    return Lattice(LatticeKind.STEP, step=step, offset=offset, via_float32=scale.via_float32, exact=bin_ == 1)
+    return Lattice(
+        LatticeKind.STEP, step=step, offset=offset, via_float32=scale.via_float32, exact=bin_ == 1, settled=False
+    )
 
 
 def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
@@ -217,19 +224,28 @@ def rebin(lattice: Lattice, bin_: int) -> Lattice:
 EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value
 
 
-def exact_lattices(values: Values, type_name: NativeType) -> list[Lattice]:
-    """Lattices that return (finite, not -0.0) values bit for bit: their grid if there is one, then the floats."""
-    grid = find_grid(values, type_name)
-    if values.dtype.kind == "i":
-        return [_on(grid, 1, 0)] if grid is not None else []
-    scale = find_scale(values) if grid is None else None
-    grids = [_on(grid, 1, 0)] if grid is not None else [_scaled(scale, 1, 0)] if scale is not None else []
-    if scale is None:
-        levels = np.unique(ordinals(values, type_name))
-        sparse = grid is None or int(np.ptp(grid.numbers(values))) > _SPARSE * len(levels)
-        if sparse and len(levels) <= min(_MOST_LEVELS, len(values) // 4):
-            grids = [Lattice(LatticeKind.LEVELS, levels=levels, exact=True)]
-    return [*grids, Lattice(LatticeKind.ORDINAL, exact=True)]
+def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
+    """Lattices that return (finite, not -0.0) values bit for bit, in the order of trial; the last holds every value.
+
+    Args:
+        values: shape (n,), n > 0.
+        type_name: their column type.
+    """
+    grid = _find_grid(values, type_name, 1.0)
+    if grid is not None:
+        yield _on(grid, 1, 0)
+        if values.dtype.kind == "i":
+            return
+    coarse = _find_grid(values, type_name, _MOSTLY)
+    if coarse is not None and coarse != grid:
+        yield _on(coarse, 1, 0)
+    scale = find_scale(values) if grid is None and coarse is None else None
+    if scale is not None:
+        yield _scaled(scale, 1, 0)
+    levels = np.unique(ordinals(values, type_name))
+    if len(levels) <= min(_MOST_LEVELS, len(values) // 4):
+        yield Lattice(LatticeKind.LEVELS, levels=levels, exact=True)
+    yield Lattice(LatticeKind.ORDINAL, exact=True)
 
 
 def _roughness(index: Index) -> float:
@@ -258,26 +274,27 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
         room = Fraction(eps) * grid.den / grid.pitch
         # Integer columns have nothing between two grid values: their bins are odd.
         widest = 2 * floor(room) + 1 if integer else floor(2 * room) + 1
-        if widest == 1:
-            return [_on(grid, 1, 0)]
         found = []
         for bin_ in (widest,) if integer else (widest, widest - 1):
             if bin_ == 1:
                 found.append(_on(grid, 1, 0))
-            elif bin_ * grid.pitch * 2 < 2**53:
+            elif 1 < bin_ * grid.pitch * 2 < 2**53:
                 found.append(_phased(grid, bin_, values, type_name, aligned))
-        if found:
-            return found
         if integer:
-            return [_on(grid, 1, 0)]
+            return found or [_on(grid, 1, 0)]
+        return found + _steps(values, type_name, eps, aligned)
     scale = find_scale(values)
-    if scale is not None and not aligned and eps >= scale.pitch / 2:
+    found = []
+    if scale is not None and not aligned:
         widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
-        bins = (bin_ for bin_ in (widest, widest - 1) if bin_ >= 1)
-        return [
-            _best_phase([_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)], values, type_name)
-            for bin_ in bins
-        ]
+        for bin_ in range(max(1, widest - 1), widest + 1):
+            shifted = [_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)]
+            found.append(_best_phase(shifted, values, type_name))
+    return found + _steps(values, type_name, eps, aligned)
+
+
+def _steps(values: Values, type_name: NativeType, eps: float, aligned: bool) -> list[Lattice]:
+    """The lattice that needs no grid; none when ``eps`` is below the type's resolution."""
     # Leave room for the rounding of the value itself, once to double and once to the column's type.
     slack = float(np.abs(values.astype(np.float64)).max()) * 2.0 ** -(_MANTISSA[type_name] - 1)
     usable = min(eps, 1e300) - slack  # a step beyond that would overflow when multiplied
@@ -309,7 +326,8 @@ def relative_lattices(values: Values, type_name: NativeType, ratio: float) -> li
     if len(magnitude) == 0:
         return []
     smallest = ratio * float(magnitude.min())
-    found = lossy_lattices(values, type_name, smallest, aligned=True) if smallest > 0 else []
+    fixed = lossy_lattices(values, type_name, smallest, aligned=True) if smallest > 0 else []
+    found = [replace(lattice, settled=False) for lattice in fixed]
     if values.dtype.kind == "f":
         bin_ = 2 * floor(min(ratio, 0.5) * 2 ** _MANTISSA[type_name]) + 1
         found.append(Lattice(LatticeKind.ORDINAL, mul=bin_, exact=bin_ == 1, bin=bin_))

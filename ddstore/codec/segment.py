@@ -6,6 +6,7 @@ Nothing leaves :func:`encode_column` that was not decoded from its very bytes an
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -28,6 +29,8 @@ _CANONICAL_NAN = {"float4": 0x7FC00000, "float8": 0x7FF8000000000000}
 _SMALLEST_NORMAL = {"float4": float(np.finfo(np.float32).tiny), "float8": float(np.finfo(np.float64).tiny)}
 # With more exact rows than this share a lattice is not worth a trial beside another.
 _ESCAPES_TOLERATED = 0.02
+# Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
+_DEAR = 8
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -88,7 +91,7 @@ def encode_column(
         coded = _on_lattice(values, attempt, lattice, allowed, kind, model)
         if best is None or coded.size < best.size:
             best = coded
-        if escaped == 0 and bound.kind != "relative":  # relative lattices are two of a kind: try both
+        if escaped == 0 and lattice.settled and not (lattice.exact and 8 * coded.size > _DEAR * n):
             break
     assert best is not None, "the last candidate holds every value"
     read, read_valid = decode_column(
@@ -173,14 +176,19 @@ def _classes(values: Values, kind: NativeType, present: Mask, ordinary: Mask) ->
     return classes
 
 
-def _candidates(usable: Values, kind: NativeType, bound: Bound) -> list[Lattice]:
+def _candidates(usable: Values, kind: NativeType, bound: Bound) -> Iterator[Lattice]:
+    """Lattices in the order of trial; the last one holds every value."""
     if len(usable) == 0:  # nothing but NULLs and oddities
-        return [EMPTY]
+        yield EMPTY
+        return
     if bound.kind == "relative":
-        return [*relative_lattices(usable, kind, bound.value), *exact_lattices(usable, kind)]
-    eps = absolute_bound(usable, bound)
-    assert isinstance(eps, float)
-    return [*(lossy_lattices(usable, kind, eps) if eps > 0 else []), *exact_lattices(usable, kind)]
+        yield from relative_lattices(usable, kind, bound.value)
+    else:
+        eps = absolute_bound(usable, bound)
+        assert isinstance(eps, float)
+        if eps > 0:
+            yield from lossy_lattices(usable, kind, eps)
+    yield from exact_lattices(usable, kind)
 
 
 def _with_escapes(
