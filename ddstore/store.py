@@ -29,7 +29,7 @@ from ddstore.reading import begin_snapshot, read_table, select_rows
 from ddstore.releasing import ReleaseReport, release_table
 from ddstore.series import Frame, Series
 from ddstore.statistics import TableStats, table_stats
-from ddstore.writing import WriteReport, summarize, write_frame, write_series
+from ddstore.writing import WriteReport, write_frame, write_series
 
 __all__ = ["Store", "connect", "read", "write"]
 
@@ -248,20 +248,14 @@ class Store:
                     "a Series goes into ddstore.samples", series=data.name, remedy="Leave table out, or write a frame."
                 )
             with self.connection() as conn:
-                report = write_series(conn, data)
-            summarize(self.database, SAMPLES, report.rows)
-            return report
+                return write_series(conn, data)
         if table is None:
             raise SchemaMismatch(
                 f"{type(data).__name__} does not say where it belongs",
                 remedy="Give table=..., or write a ddstore.Series(name, time, values).",
             )
         with self.connection() as conn:
-            managed = load_table(conn, table)
-            report = write_frame(conn, managed, data)
-            relation = managed.identifier.as_string(conn)
-        summarize(self.database, relation, report.rows)
-        return report
+            return write_frame(conn, load_table(conn, table), data)
 
     @overload
     def read(self, name: str, *, start: Any = None, end: Any = None) -> Series: ...

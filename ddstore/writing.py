@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,18 +17,13 @@ from ddstore.bounds import Lossless
 from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, series_bound
 from ddstore.db.copy import CopyField, copy_in, make_field
 from ddstore.db.manage import ensure_samples, set_series_bound
-from ddstore.db.pool import Connection, Database
-from ddstore.db.queries import sql
-from ddstore.errors import BoundConflict, DDStoreError, InvalidSeries, SchemaMismatch
+from ddstore.db.pool import Connection
+from ddstore.errors import BoundConflict, InvalidSeries, SchemaMismatch
 from ddstore.frames import columns_of
 from ddstore.moments import PG_EPOCH_US
 from ddstore.series import Series
 
-__all__ = ["WriteReport", "summarize", "write_frame", "write_series"]
-
-logger = logging.getLogger(__name__)
-
-_SUMMARIZE_ROWS = 20_000  # a few BRIN ranges; fewer rows are read faster than this statement runs
+__all__ = ["WriteReport", "write_frame", "write_series"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +135,6 @@ def _match(table: ManagedTable, columns: Mapping[str, Column]) -> None:
                 column=name,
                 remedy="Add it; where its values are not known, as NULLs (None).",
             )
-
-
-def summarize(database: Database, relation: str, rows: int) -> None:
-    """Let the BRIN indexes of ``relation`` know ``rows`` rows that were just committed, where that is worth it.
-
-    Until then a query reads the new part of the heap in full. It never fails and hardly waits: what it leaves out
-    (another session is at it, or the role does not own the table) is autovacuum's and the compactor's to do.
-    """
-    if rows < _SUMMARIZE_ROWS:
-        return
-    try:
-        with database.connection() as conn:
-            conn.execute(sql("write_patience"))
-            conn.execute(sql("write_summarize"), {"relation": relation})
-    except (DDStoreError, psycopg.Error) as error:
-        logger.debug("%s: new rows are not summarized: %s", relation, error)
 
 
 def _append(conn: Connection, table: ManagedTable, fields: Sequence[CopyField], rows: int) -> int:

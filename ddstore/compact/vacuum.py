@@ -42,5 +42,5 @@ def vacuum(database: Database, table: ManagedTable) -> list[str]:
 def _forget_summaries(conn: Connection, table: ManagedTable) -> None:
     """Let VACUUM summarize the heap anew for the BRIN index: a summary only ever widens, and pages are used again."""
     with contextlib.suppress(pg_errors.LockNotAvailable), conn.transaction():
-        conn.execute(sql("write_patience"))
+        conn.execute(sql("compact_patience"))
         conn.execute(sql("compact_forget_summaries"), {"oid": table.oid})

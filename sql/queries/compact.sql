@@ -177,6 +177,10 @@ SET bound_kind = excluded.bound_kind, bound_value = excluded.bound_value, rows =
 -- Rows that a series has in segments.
 SELECT coalesce(sum(n), 0)::bigint FROM {segments} AS cold WHERE {series};
 
+-- name: compact_patience
+-- Shorter than deadlock_timeout, after which autovacuum would be cancelled in our favour.
+SET LOCAL lock_timeout = '100ms';
+
 -- name: compact_forget_summaries
 -- Of the BRIN index that DDStore made: what it knows of each range of pages.
 SELECT count(pg_catalog.brin_desummarize_range(x.oid, block))

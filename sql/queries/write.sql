@@ -26,15 +26,3 @@ ORDER BY s.t_min, s.id, r.row;
 
 -- name: release_emptied
 TRUNCATE pg_temp.ddstore_release;
-
--- name: write_patience
--- Shorter than deadlock_timeout, after which autovacuum would be cancelled in our favour.
-SET LOCAL lock_timeout = '100ms';
-
--- name: write_summarize
--- What a BRIN index does not know yet is read in full by every query.
-SELECT pg_catalog.brin_summarize_new_values(x.oid)
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'brin'
-WHERE i.indrelid = pg_catalog.to_regclass(%(relation)s) AND i.indisvalid;

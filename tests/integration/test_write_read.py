@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL
 
 from ddstore import Absolute, Lossless, Relative, Series, Store, connect
@@ -150,24 +148,6 @@ def test_damaged_segment_is_named_and_the_others_stay_readable(store: Store) -> 
     assert not store.verify().ok
 
 
-def _left_to_summarize(store: Store, table: str) -> int:
-    with store.connection() as conn:
-        row = conn.execute(
-            "SELECT sum(brin_summarize_new_values(indexrelid)) FROM pg_index WHERE indrelid = %s::regclass", [table]
-        ).fetchone()
-        conn.rollback()
-    assert row is not None
-    return int(row[0])
-
-
-def test_the_index_knows_what_was_written(store: Store) -> None:
-    store.write(Series("s", seconds(60_000), wave(60_000)))
-    assert _left_to_summarize(store, "ddstore.samples") == 0
-    store.create_table("frames", time="time", columns={"value": Lossless()})
-    store.write({"time": seconds(60_000), "value": wave(60_000)}, table="frames")
-    assert _left_to_summarize(store, "frames") == 0
-
-
 def test_the_index_forgets_what_was_compacted(store: Store) -> None:
     """Rows that are written into pages of moved ones are found by their own times."""
     store.write(Series("s", seconds(60_000), wave(60_000)))
@@ -186,25 +166,6 @@ def test_the_index_forgets_what_was_compacted(store: Store) -> None:
     assert (old["Actual Rows"], old.get("Lossy Heap Blocks", 0)) == (0, 0)
     assert new["Actual Rows"] == 3600
     assert 0 < new["Lossy Heap Blocks"] < 100
-
-
-def test_a_write_does_not_need_the_index_to_be_told(store: Store, database_url: str) -> None:
-    """Another session holds the lock, or the role may not summarize: the rows are written all the same."""
-    store.create_table("frames", time="time", columns={"value": Lossless()})
-    frame = {"time": seconds(60_000), "value": wave(60_000)}
-    with store.connection() as conn:
-        conn.execute("LOCK TABLE frames IN SHARE UPDATE EXCLUSIVE MODE")
-        assert store.write(frame, table="frames").rows == 60_000
-    role = f"writer_{secrets.token_hex(4)}"
-    with store.connection() as conn:
-        conn.execute(f"CREATE ROLE {role} LOGIN; GRANT INSERT, SELECT ON frames TO {role}".encode())
-    try:
-        with connect(make_conninfo(database_url, user=role)) as writer:
-            assert writer.write(frame, table="frames").rows == 60_000
-        assert _left_to_summarize(store, "frames") > 0
-    finally:
-        with store.connection() as conn:
-            conn.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 def test_reads_beyond_what_one_row_holds_go_by_copy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
