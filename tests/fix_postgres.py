@@ -232,3 +232,10 @@ def ordinary_role(server: Server) -> Iterator[Callable[[str], str]]:
             conn.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
     with psycopg.connect(server.url, autocommit=True) as conn:
         conn.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+@pytest.fixture
+def plain(plain_database_url: str) -> Iterator[Connection]:
+    """A connection to a database without the extension."""
+    with connect(plain_database_url) as conn:
+        yield conn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,13 +10,6 @@ from ddstore.bounds import Absolute, Lossless
 from ddstore.db.catalog import ManagedTable
 from ddstore.db.manage import create_table
 from ddstore.db.pool import Connection, connect
-
-
-@pytest.fixture
-def plain(plain_database_url: str) -> Iterator[Connection]:
-    """A connection to a database without the extension."""
-    with connect(plain_database_url) as conn:
-        yield conn
 
 
 @pytest.fixture
