@@ -99,7 +99,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) ->
     """Print a table."""
     table = Table(title=f"{title} ({cpu()}, ddstore {version()})")
     for column in header:
-        table.add_column(column, justify="left" if column == header[0] else "right")
+        table.add_column(column, justify="left" if column == header[0] else "right", no_wrap=column == header[0])
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     Console(width=180).print(table)
