@@ -149,7 +149,8 @@ def test_a_stale_pid_file_is_no_server(server: LocalServer) -> None:
     server.stop()
     # As after a crash and a reboot: the pid now belongs to another user's process. (One of the server's own user is
     # PostgreSQL's to judge, and it declines to start.)
-    assert Path("/proc/1").stat().st_uid != os.geteuid() or os.geteuid() == 0, "process 1 is ours: run as another user"
+    if os.geteuid() != 0 and Path("/proc/1").stat().st_uid == os.geteuid():
+        pytest.skip("process 1 is ours")
     pid_file.write_text("\n".join(["1", *lines[1:]]) + "\n")
     if os.geteuid() == 0:
         shutil.chown(pid_file, server.server_user)
