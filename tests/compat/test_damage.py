@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from columns import Case, cases, encode
-from ddstore.codec.segment import decode_column
+from ddstore._native import crc32c
+from ddstore.codec.segment import decode_column, encode_exact
 from ddstore.errors import CorruptSegment
 
 SEEDS = [
@@ -38,3 +40,12 @@ def test_another_count_or_type_is_refused() -> None:
         decode_column(residual, None, None, case.type, len(case.values) + 1)
     with pytest.raises(CorruptSegment, match="type"):
         decode_column(residual, None, None, "float8" if case.type != "float8" else "float4", len(case.values))
+
+
+def test_a_count_beyond_32_bits_is_not_cut_to_fit() -> None:
+    """The header's row count is a varint of up to 64 bits: 2**32 + n must not pass for n."""
+    residual = encode_exact(np.full(60, 7, dtype=np.int64), "int8")
+    assert residual[4] == 60
+    longer = residual[:4] + b"\xbc\x80\x80\x80\x10" + residual[5:-4]  # 2**32 + 60
+    with pytest.raises(CorruptSegment, match="impossible column header"):
+        decode_column(longer + crc32c(longer).to_bytes(4, "little"), None, None, "int8", 60)

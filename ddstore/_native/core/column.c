@@ -8,6 +8,7 @@ static const char damaged[] = "checksum mismatch: the bytes are damaged";
 static dd_status parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
 {
 	unsigned version, kind;
+	uint64_t n, escapes;
 
 	if (len < 12)
 		return dd_fail(err, DD_CORRUPT, "too short for a column");
@@ -22,13 +23,14 @@ static dd_status parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader
 	c->mode = (dd_mode)dd_get_u8(r);
 	c->type = (dd_type)dd_get_u8(r);
 	c->flags = dd_get_u8(r);
-	c->n = (uint32_t)dd_get_varint(r);
-	c->escapes = (uint32_t)dd_get_varint(r);
+	n = dd_get_varint(r);
+	escapes = dd_get_varint(r);
 	if (c->mode > DD_MODE_LINEAR)
 		return dd_fail(err, DD_UNSUPPORTED, "unknown mode: upgrade ddstore");
-	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 15 || c->n == 0 || c->n > DD_MAX_ROWS ||
-	    c->escapes > c->n)
+	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 15 || n == 0 || n > DD_MAX_ROWS || escapes > n)
 		return dd_fail(err, DD_CORRUPT, "impossible column header");
+	c->n = (uint32_t)n;
+	c->escapes = (uint32_t)escapes;
 	if (c->mode == DD_MODE_RAW)
 		return r->bad ? dd_fail(err, DD_CORRUPT, "truncated header") : DD_OK;
 
