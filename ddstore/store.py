@@ -64,7 +64,7 @@ def connect(url: str | None = None, *, data_dir: str | Path | None = None) -> St
             conn.execute("SELECT")
         return store
     store = Store(Database(embedded_url(config.data_dir if data_dir is None else Path(data_dir))))
-    store.prepare()
+    store.migrate()
     return store
 
 
@@ -110,10 +110,6 @@ class Store:
         Raises:
             NotPermitted: the role may not create the schema.
         """
-        return self.prepare()
-
-    def prepare(self) -> Prepared:
-        """The same as :meth:`migrate`."""
         with self.connection() as conn:
             return prepare(conn)
 

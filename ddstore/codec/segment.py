@@ -247,8 +247,3 @@ def _verify(
             row=row,
             remedy="This is a defect of DDStore: please report it. No row was deleted.",
         )
-
-
-def mode_of(residual: bytes) -> str:
-    """The mode a stored column was coded with, for statistics."""
-    return Mode(_native.peek_column(residual)["mode"]).name.lower()

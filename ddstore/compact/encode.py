@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from ddstore.bounds import Bound
 from ddstore.codec.segment import encode_column
-from ddstore.codec.times import decode_times, encode_times
+from ddstore.codec.times import encode_times
 from ddstore.compact.commit import EncodedSegment
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.policy import CompactOptions
 from ddstore.compact.rows import HotRows, coded_columns
 from ddstore.compact.train import SeriesModel
-from ddstore.errors import BoundViolation, DDStoreError
+from ddstore.errors import DDStoreError
 
 __all__ = ["cut", "encode_segment", "min_rows_of", "segment_rows_of"]
 
@@ -59,8 +57,6 @@ def encode_segment(
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time)
-    if not np.array_equal(decode_times(time, len(rows)), rows.time):
-        raise BoundViolation("times would not be read back as they are", series=plan.label)
     columns, used = [], []
     for column, values, valid in zip(coded_columns(plan.table), rows.values, rows.valid, strict=True):
         model = models.get(column.id)
