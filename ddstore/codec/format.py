@@ -12,6 +12,7 @@ from ddstore.errors import SchemaMismatch
 __all__ = [
     "NATIVE_TYPES",
     "Centre",
+    "Coder",
     "LatticeKind",
     "Mode",
     "NativeType",
@@ -45,6 +46,12 @@ class Mode(IntEnum):
     LATTICE = 1
     BTAE = 2
     LINEAR = 3
+
+
+class Coder(IntEnum):
+    """How residuals become bits: the high four bits of a column's mode byte. RAW and LINEAR columns have MIX."""
+
+    MIX = 0
 
 
 class LatticeKind(IntEnum):

@@ -22,6 +22,7 @@ from ddstore.codec.format import Mode, NativeType, RowClass, as_native, dtype_of
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
 from ddstore.codec.model import Model, is_damaged
 from ddstore.errors import BoundViolation, CorruptSegment
+from ddstore.profiles import Profile
 
 __all__ = ["EncodedColumn", "column_stats", "decode_column", "encode_column", "encode_exact"]
 
@@ -44,6 +45,7 @@ class EncodedColumn:
     latents: bytes | None
     uses_model: bool
     mode: str
+    coder: str
     n: int
     count: int
     escapes: int
@@ -58,7 +60,13 @@ class EncodedColumn:
 
 
 def encode_column(
-    values: Values, valid: Mask | None, *, type: str, bound: Bound, model: Model | None = None
+    values: Values,
+    valid: Mask | None,
+    *,
+    type: str,
+    bound: Bound,
+    profile: Profile = Profile.BALANCED,
+    model: Model | None = None,
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -67,6 +75,7 @@ def encode_column(
         valid: shape (n,), False where NULL; None when nothing is.
         type: "int2", "int4", "int8", "float4" or "float8".
         bound: how much error is tolerated.
+        profile: which coders are tried, and how hard the smallest coding is searched for.
         model: the series' shared model, tried when its encoder is at hand.
 
     Raises:
@@ -100,7 +109,17 @@ def encode_column(
     _verify(values, present, ordinary, allowed, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(
-        best.residual, best.latents, best.uses_model, best.mode.name.lower(), n, count, best.escapes, low, high, total
+        residual=best.residual,
+        latents=best.latents,
+        uses_model=best.uses_model,
+        mode=best.mode.name.lower(),
+        coder=best.coder.name.lower(),
+        n=n,
+        count=count,
+        escapes=best.escapes,
+        min=low,
+        max=high,
+        sum=total,
     )
 
 

@@ -15,6 +15,7 @@ from ddstore.codec.format import (
     FLAG_NULLS,
     FLAG_VIA_FLOAT32,
     Centre,
+    Coder,
     LatticeKind,
     Mode,
     NativeType,
@@ -40,6 +41,7 @@ class Coded:
     latents: bytes | None
     mode: Mode
     escapes: int
+    coder: Coder = Coder.MIX
 
     @property
     def uses_model(self) -> bool:

@@ -1,0 +1,33 @@
+"""Profiles: how much reading may cost, in exchange for how little is stored."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ddstore.errors import InvalidSeries
+
+__all__ = ["Profile"]
+
+
+class Profile(StrEnum):
+    """The decode-cost budget of new segments. Every profile keeps the same bounds, and any reader reads all of them.
+
+    ``FAST`` decodes in batches from static tables; ``BALANCED`` (the default) mixes a few contexts; ``ARCHIVE`` spends
+    what it takes to be small.
+    """
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    ARCHIVE = "archive"
+
+    @classmethod
+    def named(cls, name: str) -> Profile:
+        """The profile of this name.
+
+        Raises:
+            InvalidSeries: there is none.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise InvalidSeries(f"profile {name!r} is unknown", remedy="Use fast, balanced or archive.") from None
