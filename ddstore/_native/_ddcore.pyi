@@ -13,6 +13,7 @@ class CorruptError(ValueError): ...
 class ColumnInfo(TypedDict):
     type: int
     mode: int
+    coder: int
     n: int
     has_nulls: bool
     needs_model: bool
@@ -28,6 +29,7 @@ def encode_column(
     *,
     type: int,
     mode: int,
+    coder: int,
     flags: int,
     n: int,
     lattice: int,

@@ -131,6 +131,7 @@ class _Trial:
         mode: Mode,
         centre: Centre,
         *,
+        coder: Coder = Coder.MIX,
         drift: int = 0,
         base: int = 0,
         scale: int = 0,
@@ -152,6 +153,7 @@ class _Trial:
         return _native.encode_column(
             type=type_code(self.kind),
             mode=mode,
+            coder=coder,
             flags=flags,
             n=self.n,
             lattice=lattice.kind,

@@ -49,3 +49,10 @@ def test_a_count_beyond_32_bits_is_not_cut_to_fit() -> None:
     longer = residual[:4] + b"\xbc\x80\x80\x80\x10" + residual[5:-4]  # 2**32 + 60
     with pytest.raises(CorruptSegment, match="impossible column header"):
         decode_column(longer + crc32c(longer).to_bytes(4, "little"), None, None, "int8", 60)
+
+
+def test_a_coder_of_the_future_is_refused() -> None:
+    residual = encode(SEEDS[0]).residual
+    other = residual[:1] + bytes([residual[1] | 0xF0]) + residual[2:-4]
+    with pytest.raises(CorruptSegment, match="unknown coder"):
+        decode_column(other + crc32c(other).to_bytes(4, "little"), None, None, SEEDS[0].type, len(SEEDS[0].values))

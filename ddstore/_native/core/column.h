@@ -1,9 +1,11 @@
-/* A column's header: what stands before the coded residuals, shared by decoder and encoder. */
+/* A column's header: what stands before the payload, shared by every coder, decoder and encoder. */
 #ifndef DD_COLUMN_H
 #define DD_COLUMN_H
 
+#include "bytes.h"
 #include "ddstore.h"
-#include "residual.h"
+
+#define DD_INLINE static inline __attribute__((always_inline))
 
 /* Which reconstruction values are legal. */
 typedef enum {
@@ -15,8 +17,21 @@ typedef enum {
 
 #define DD_MAX_LEVELS 4096u
 
+/* What a lattice index is coded around. */
+typedef enum { DD_CENTRE_LAST = 0, DD_CENTRE_LINEAR = 1, DD_CENTRE_MODEL = 2 } dd_centre;
+
+/* What happened to a row; everything but a value is an exception and leaves the history of indices alone. */
+typedef enum {
+	DD_ROW_VALUE = 0,	  /* on the lattice */
+	DD_ROW_NULL = 1,
+	DD_ROW_NAN = 2,		  /* the canonical quiet NaN */
+	DD_ROW_NEGATIVE_ZERO = 3,
+	DD_ROW_EXACT = 4	  /* the column type's own bits follow */
+} dd_row_class;
+#define DD_ROW_CLASSES 5u
+
 enum {
-	DD_FLAG_EXCEPTIONS = 1, /* each row begins with its class */
+	DD_FLAG_EXCEPTIONS = 1, /* some rows are not simply values */
 	DD_FLAG_NULLS = 2,	/* some of them are NULL */
 	DD_FLAG_EXACT = 4,	/* lossless by construction */
 	DD_FLAG_VIA_FLOAT32 = 8 /* grid values are rounded to float32 on their way to float64 */
@@ -25,6 +40,7 @@ enum {
 typedef struct {
 	dd_type type;
 	dd_mode mode;
+	unsigned coder; /* a number of coder.h */
 	unsigned flags;
 	uint32_t n, escapes;
 	/* lattice, for every mode but raw */
@@ -34,7 +50,7 @@ typedef struct {
 	double step, offset;
 	uint32_t levels;	 /* how many; their ordinals stand in the header */
 	const uint8_t *level_at; /* decoder: where */
-	const int64_t *level;	 /* encoder: the ordinals, ascending */
+	const int64_t *level;	 /* the ordinals, ascending */
 	int64_t first, drift;
 	dd_centre centre;
 	unsigned low;
@@ -50,7 +66,7 @@ static inline size_t dd_align(size_t size)
 	return (size + 15) & ~(size_t)15;
 }
 
-static inline size_t dd_type_width(dd_type type)
+static inline unsigned dd_type_width(dd_type type)
 {
 	switch (type) {
 	case DD_INT16:
@@ -63,9 +79,27 @@ static inline size_t dd_type_width(dd_type type)
 	}
 }
 
+static inline uint32_t dd_bit_length(uint64_t v)
+{
+	return v == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(v);
+}
+
 static inline uint64_t dd_model_index(const dd_column *c, int32_t prediction)
 {
 	return (uint64_t)c->base + (uint64_t)((prediction * c->scale + ((int64_t)1 << 31)) >> 32);
+}
+
+/* What the next index is coded around, given the last two (both c->first at the start). */
+DD_INLINE uint64_t dd_centre_index(dd_centre centre, uint64_t drift, uint64_t q1, uint64_t q2, uint64_t model)
+{
+	switch (centre) {
+	case DD_CENTRE_LAST:
+		return q1 + drift;
+	case DD_CENTRE_LINEAR:
+		return q1 + (q1 - q2);
+	default:
+		return model;
+	}
 }
 
 static inline dd_status dd_fail(dd_error *err, dd_status status, const char *what)
@@ -75,10 +109,21 @@ static inline dd_status dd_fail(dd_error *err, dd_status status, const char *wha
 	return status;
 }
 
-/* Workspace: the coder's state, then the levels or (BTAE) predictions and scratch, 16-byte aligned. */
+/* header.c. Parsing leaves the reader at the payload, its end before the checksum, which it has verified. */
+dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err);
+void dd_header_write(const dd_column *c, dd_writer *w);
+void dd_header_levels(dd_column *c, int64_t *level); /* list the levels of a parsed header there */
+
+/* reconstruct.c. Words of `rows` rows (coder.h) to elements of the column's type; only DD_ROW_VALUE ones matter. */
+void dd_reconstruct(const dd_column *c, const uint64_t *word, uint32_t rows, void *values);
+/* The rows that are no values, put in their places, and the validity of all (`valid` may be NULL without NULLs). */
+void dd_reconstruct_exceptions(const dd_column *c, const uint64_t *word, const uint8_t *class, uint32_t rows,
+			       void *values, uint8_t *valid);
+
+/* column.c. Bytes that decoding or encoding needs: the coder's own, a block of rows, levels, predictions. */
 size_t dd_column_workspace(const dd_column *c, const dd_model *model);
 
-/* Predictions of the model for the first `rows` rows, as int32 in the workspace behind `used`. */
+/* Predictions of the model for the first `rows` rows, as int32 in the workspace. */
 dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t latents_len, const dd_model *model,
 			    uint32_t rows, uint8_t *workspace, const int32_t **predictions, dd_error *err);
 

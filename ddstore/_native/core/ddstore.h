@@ -18,7 +18,7 @@
 typedef enum {
 	DD_OK = 0,
 	DD_CORRUPT = 1,	  /* the bytes are damaged, or are not what the caller says they are */
-	DD_UNSUPPORTED = 2, /* a format version or mode this build does not know */
+	DD_UNSUPPORTED = 2, /* a format version, mode or coder this build does not know */
 	DD_NOSPACE = 3,	  /* encoder only: the output buffer is too small */
 	DD_INVALID = 4	  /* the caller broke the contract (type, count, missing model) */
 } dd_status;
@@ -51,6 +51,7 @@ dd_status dd_model_open(const uint8_t *bytes, size_t len, dd_model *model, dd_er
 typedef struct {
 	dd_type type;
 	dd_mode mode;
+	unsigned coder;   /* which entropy coder: a number of docs/format.md */
 	uint32_t n;	      /* rows */
 	bool has_invalid; /* some rows are NULL */
 	bool needs_model;

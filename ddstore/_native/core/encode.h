@@ -2,7 +2,7 @@
 #ifndef DD_ENCODE_H
 #define DD_ENCODE_H
 
-#include "column.h"
+#include "coder.h"
 
 #define DD_LOW_AUTO 255u
 

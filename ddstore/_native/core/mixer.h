@@ -8,6 +8,7 @@
 #ifndef DD_MIXER_H
 #define DD_MIXER_H
 
+#include "column.h"
 #include "rangecoder.h"
 
 #define DD_CONTEXTS 5u
@@ -29,14 +30,6 @@ typedef struct {
 	uint32_t context[DD_CONTEXTS]; /* set by the caller before each symbol */
 } dd_mixer;
 
-/* Where the bits go to or come from; `decoding` is a constant at every call, so one side compiles away. */
-typedef struct {
-	dd_rc_encoder enc;
-	dd_rc_decoder dec;
-} dd_coder;
-
-#define DD_INLINE static inline __attribute__((always_inline))
-
 static inline uint32_t dd_hash(uint32_t a, uint32_t b)
 {
 	uint32_t x = (a + 0x9e3779b9u) * 0x85ebca6bu ^ b * 0xc2b2ae35u;
@@ -48,7 +41,7 @@ static inline uint32_t dd_hash(uint32_t a, uint32_t b)
 
 void dd_mixer_start(dd_mixer *mx);
 
-DD_INLINE unsigned dd_mixer_code(dd_mixer *mx, dd_coder *io, bool decoding, unsigned node, unsigned bit)
+DD_INLINE unsigned dd_mixer_code(dd_mixer *mx, dd_rc_io *io, bool decoding, unsigned node, unsigned bit)
 {
 	uint32_t *slot[DD_CONTEXTS];
 	int32_t logit[DD_CONTEXTS];

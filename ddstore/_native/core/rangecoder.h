@@ -144,4 +144,10 @@ static inline uint64_t dd_rc_decode_bits(dd_rc_decoder *rc, unsigned bits)
 	return value;
 }
 
+/* Where the bits go to or come from: code that mirrors itself takes both, and one side compiles away. */
+typedef struct {
+	dd_rc_encoder enc;
+	dd_rc_decoder dec;
+} dd_rc_io;
+
 #endif

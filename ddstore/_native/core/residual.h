@@ -5,19 +5,8 @@
 #ifndef DD_RESIDUAL_H
 #define DD_RESIDUAL_H
 
+#include "column.h"
 #include "mixer.h"
-
-typedef enum { DD_CENTRE_LAST = 0, DD_CENTRE_LINEAR = 1, DD_CENTRE_MODEL = 2 } dd_centre;
-
-/* What happened to a row; everything but a value is an exception and leaves the history alone. */
-typedef enum {
-	DD_ROW_VALUE = 0,	  /* on the lattice */
-	DD_ROW_NULL = 1,
-	DD_ROW_NAN = 2,		  /* the canonical quiet NaN */
-	DD_ROW_NEGATIVE_ZERO = 3,
-	DD_ROW_EXACT = 4	  /* the column type's own bits follow */
-} dd_row_class;
-#define DD_ROW_CLASSES 5u
 
 /* Nodes: 0 zero?, 1 sign, 2..13 unary magnitude, 14..77 bit length, 78..141 top mantissa bit, 142.. row class */
 enum {
@@ -54,11 +43,6 @@ static inline int32_t dd_clip(int64_t v, int32_t limit)
 	return (int32_t)(v < -limit ? -limit : v > limit ? limit : v);
 }
 
-static inline uint32_t dd_bit_length(uint64_t v)
-{
-	return v == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(v);
-}
-
 _Static_assert(-2 >> 1 == -1, "the format needs arithmetic right shifts of negative numbers");
 
 static inline int64_t dd_shift_right(uint64_t v, unsigned bits)
@@ -68,14 +52,7 @@ static inline int64_t dd_shift_right(uint64_t v, unsigned bits)
 
 static inline uint64_t dd_history_centre(const dd_history *h, uint64_t model)
 {
-	switch (h->centre) {
-	case DD_CENTRE_LAST:
-		return h->q1 + h->drift;
-	case DD_CENTRE_LINEAR:
-		return h->q1 + (h->q1 - h->q2);
-	default:
-		return model;
-	}
+	return dd_centre_index(h->centre, h->drift, h->q1, h->q2, model);
 }
 
 static inline void dd_history_contexts(const dd_history *h, uint64_t centre, dd_mixer *mx)
@@ -115,7 +92,7 @@ static inline void dd_history_push(dd_history *h, uint64_t q, int64_t e)
 }
 
 /* Zero?, sign, unary up to DD_UNARY, then an Elias-gamma tail whose top mantissa bit is modelled too. */
-DD_INLINE int64_t dd_code_magnitude(dd_mixer *mx, dd_coder *io, bool decoding, int64_t e)
+DD_INLINE int64_t dd_code_magnitude(dd_mixer *mx, dd_rc_io *io, bool decoding, int64_t e)
 {
 	uint64_t m = 0, tail;
 	unsigned negative = 0, bits, top = 0;
@@ -158,7 +135,7 @@ done:
 }
 
 /* Code one row's lattice index; returns it. */
-DD_INLINE uint64_t dd_code_index(dd_history *h, dd_mixer *mx, dd_coder *io, bool decoding, uint64_t model, uint64_t q)
+DD_INLINE uint64_t dd_code_index(dd_history *h, dd_mixer *mx, dd_rc_io *io, bool decoding, uint64_t model, uint64_t q)
 {
 	uint64_t centre = dd_history_centre(h, model), r = q - centre;
 	int64_t e = 0;
@@ -183,7 +160,7 @@ DD_INLINE uint64_t dd_code_index(dd_history *h, dd_mixer *mx, dd_coder *io, bool
 }
 
 /* Code whether a row is a value or which exception, given what the row before it was. */
-DD_INLINE unsigned dd_code_class(dd_history *h, dd_mixer *mx, dd_coder *io, bool decoding, unsigned class)
+DD_INLINE unsigned dd_code_class(dd_history *h, dd_mixer *mx, dd_rc_io *io, bool decoding, unsigned class)
 {
 	unsigned c;
 

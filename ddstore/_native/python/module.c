@@ -92,7 +92,7 @@ static PyObject *peek_column(PyObject *self, PyObject *args)
 	PyBuffer_Release(&residual);
 	if (status != DD_OK)
 		return raise(&err);
-	return Py_BuildValue("{s:i,s:i,s:I,s:O,s:O,s:I,s:I,s:O}", "type", (int)info.type, "mode", (int)info.mode, "n",
+	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:O,s:O,s:I,s:I,s:O}", "type", (int)info.type, "mode", (int)info.mode, "coder", info.coder, "n",
 			     (unsigned)info.n, "has_nulls", info.has_invalid ? Py_True : Py_False, "needs_model",
 			     info.needs_model ? Py_True : Py_False, "model_crc", (unsigned)info.model_crc, "escapes",
 			     (unsigned)info.escapes, "exact", info.exact ? Py_True : Py_False);
@@ -106,7 +106,7 @@ static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
 /* Returns None when the result would exceed `capacity`. */
 static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"type", "mode",	  "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
+	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
 				"capacity", NULL};
 	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
@@ -123,7 +123,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIiLLKddLiLLz*z*z*z*z*z*n", names, &type, &mode, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
 					 &index, &classes, &bits, &latents, &model, &levels, &capacity))
 		return NULL;
@@ -141,6 +141,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	c.level = levels.buf;
 	c.levels = (uint32_t)(levels.len / 8);
 	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_LINEAR || capacity < 0 ||
+	    dd_coder_numbered(c.coder) == NULL || (c.coder != 0 && (mode == DD_MODE_RAW || mode == DD_MODE_LINEAR)) ||
 	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
 	    (levels.buf != NULL && (levels.len == 0 || levels.len / 8 > DD_MAX_LEVELS)) || index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
 	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||

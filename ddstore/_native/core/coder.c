@@ -1,0 +1,12 @@
+/* The coders, by their numbers. */
+#include "coder.h"
+
+const dd_coder *dd_coder_numbered(unsigned number)
+{
+	switch (number) {
+	case DD_CODER_MIX:
+		return &dd_coder_mix;
+	default:
+		return NULL;
+	}
+}

@@ -1,0 +1,129 @@
+/* A column's header, read and written. docs/format.md is the specification. */
+#include "coder.h"
+
+dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
+{
+	unsigned version, kind, coding;
+	uint64_t n, escapes;
+
+	if (len < 12)
+		return dd_fail(err, DD_CORRUPT, "too short for a column");
+	*r = (dd_reader){bytes + len - 4, bytes + len, false};
+	if (dd_get_le(r, 4) != dd_crc32c(0, bytes, len - 4))
+		return dd_fail(err, DD_CORRUPT, "checksum mismatch: the bytes are damaged");
+	*r = (dd_reader){bytes, bytes + len - 4, false};
+	version = dd_get_u8(r);
+	if (version != DD_FORMAT_VERSION)
+		return dd_fail(err, DD_UNSUPPORTED, "written by a newer format version: upgrade ddstore");
+	*c = (dd_column){0};
+	coding = dd_get_u8(r);
+	c->mode = (dd_mode)(coding & 15);
+	c->coder = coding >> 4;
+	c->type = (dd_type)dd_get_u8(r);
+	c->flags = dd_get_u8(r);
+	n = dd_get_varint(r);
+	escapes = dd_get_varint(r);
+	if (c->mode > DD_MODE_LINEAR)
+		return dd_fail(err, DD_UNSUPPORTED, "unknown mode: upgrade ddstore");
+	if (dd_coder_numbered(c->coder) == NULL)
+		return dd_fail(err, DD_UNSUPPORTED, "unknown coder: upgrade ddstore");
+	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 15 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
+	    (c->coder != 0 && (c->mode == DD_MODE_RAW || c->mode == DD_MODE_LINEAR)))
+		return dd_fail(err, DD_CORRUPT, "impossible column header");
+	c->n = (uint32_t)n;
+	c->escapes = (uint32_t)escapes;
+	if (c->mode == DD_MODE_RAW)
+		return r->bad ? dd_fail(err, DD_CORRUPT, "truncated header") : DD_OK;
+
+	kind = dd_get_u8(r);
+	c->lattice = (dd_lattice_kind)(kind & 3);
+	c->centre = (dd_centre)(kind >> 2);
+	c->low = dd_get_u8(r);
+	if (c->lattice == DD_LATTICE_STEP) {
+		c->step = dd_get_f64(r);
+		c->offset = dd_get_f64(r);
+	} else if (c->lattice == DD_LATTICE_LEVELS) {
+		uint64_t levels = dd_get_varint(r);
+
+		if (levels == 0 || levels > DD_MAX_LEVELS)
+			return dd_fail(err, DD_CORRUPT, "impossible number of levels");
+		c->levels = (uint32_t)levels;
+		c->level_at = r->p;
+		for (uint32_t i = 0; i < c->levels; i++)
+			dd_get_varint(r);
+	} else {
+		c->mul = dd_get_zigzag(r);
+		c->add = dd_get_zigzag(r);
+		c->den = c->lattice == DD_LATTICE_GRID ? dd_get_varint(r) : 1;
+	}
+	c->first = dd_get_zigzag(r);
+	c->drift = dd_get_zigzag(r);
+	if (c->mode == DD_MODE_BTAE) {
+		c->model_crc = (uint32_t)dd_get_le(r, 4);
+		c->latents_crc = (uint32_t)dd_get_le(r, 4);
+		c->base = dd_get_zigzag(r);
+		c->scale = dd_get_zigzag(r);
+	}
+	if (r->bad)
+		return dd_fail(err, DD_CORRUPT, "truncated header");
+	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
+	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
+	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) ||
+	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))
+		return dd_fail(err, DD_CORRUPT, "impossible lattice");
+	return DD_OK;
+}
+
+/* The ordinals of the levels, from their differences. */
+void dd_header_levels(dd_column *c, int64_t *level)
+{
+	dd_reader r = {c->level_at, c->level_at + (size_t)c->levels * 10, false}; /* dd_header_parse has read them once */
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < c->levels; i++) {
+		uint64_t step = dd_get_varint(&r);
+
+		at = i == 0 ? (uint64_t)dd_unzigzag(step) : at + step;
+		level[i] = (int64_t)at;
+	}
+	c->level = level;
+}
+
+void dd_header_write(const dd_column *c, dd_writer *w)
+{
+	dd_put_u8(w, DD_FORMAT_VERSION);
+	dd_put_u8(w, (uint8_t)((unsigned)c->mode | c->coder << 4));
+	dd_put_u8(w, (uint8_t)c->type);
+	dd_put_u8(w, (uint8_t)c->flags);
+	dd_put_varint(w, c->n);
+	dd_put_varint(w, c->escapes);
+	if (c->mode == DD_MODE_RAW)
+		return;
+	dd_put_u8(w, (uint8_t)(c->lattice | (unsigned)c->centre << 2));
+	dd_put_u8(w, (uint8_t)c->low);
+	if (c->lattice == DD_LATTICE_STEP) {
+		dd_put_f64(w, c->step);
+		dd_put_f64(w, c->offset);
+	} else if (c->lattice == DD_LATTICE_LEVELS) {
+		dd_put_varint(w, c->levels);
+		for (uint32_t i = 0; i < c->levels; i++) {
+			if (i == 0)
+				dd_put_zigzag(w, c->level[0]);
+			else
+				dd_put_varint(w, (uint64_t)c->level[i] - (uint64_t)c->level[i - 1]);
+		}
+	} else {
+		dd_put_zigzag(w, c->mul);
+		dd_put_zigzag(w, c->add);
+		if (c->lattice == DD_LATTICE_GRID)
+			dd_put_varint(w, c->den);
+	}
+	dd_put_zigzag(w, c->first);
+	dd_put_zigzag(w, c->drift);
+	if (c->mode == DD_MODE_BTAE) {
+		dd_put_le(w, c->model_crc, 4);
+		dd_put_le(w, c->latents_crc, 4);
+		dd_put_zigzag(w, c->base);
+		dd_put_zigzag(w, c->scale);
+	}
+}
