@@ -24,6 +24,7 @@ from ddstore.errors import (
     NotPermitted,
     SchemaMismatch,
 )
+from ddstore.profiles import Profile
 from ddstore.series import Frame, Series
 from ddstore.store import Store, connect, read, write
 
@@ -42,6 +43,7 @@ __all__ = [
     "Lossless",
     "NotInstalled",
     "NotPermitted",
+    "Profile",
     "RangeRelative",
     "Relative",
     "SchemaMismatch",

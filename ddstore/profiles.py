@@ -20,6 +20,11 @@ class Profile(StrEnum):
     BALANCED = "balanced"
     ARCHIVE = "archive"
 
+    @property
+    def segment_rows(self) -> int:
+        """Rows of a full segment where the table sets none. Longer ones take less per row, and reading one row more."""
+        return _SEGMENT_ROWS[self]
+
     @classmethod
     def named(cls, name: str) -> Profile:
         """The profile of this name.
@@ -31,3 +36,7 @@ class Profile(StrEnum):
             return cls(name)
         except ValueError:
             raise InvalidSeries(f"profile {name!r} is unknown", remedy="Use fast, balanced or archive.") from None
+
+
+# The view ddstore.tables repeats these numbers: change them in sql/schema.sql, too.
+_SEGMENT_ROWS = {Profile.FAST: 65536, Profile.BALANCED: 16384, Profile.ARCHIVE: 131072}

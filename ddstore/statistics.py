@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from psycopg import sql as pgsql
 
-from ddstore import _native
-from ddstore.codec.format import Mode
-from ddstore.db.catalog import ManagedColumn, ManagedTable, SeriesKey, load_series_bounds
+from ddstore.codec.format import Coder, Mode
+from ddstore.db.catalog import NATIVE_TYPES, ManagedTable, SeriesKey, load_series_bounds
 from ddstore.db.copy import WIDTHS
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
+from ddstore.profiles import Profile
 
-__all__ = ["ColumnStats", "TableStats", "table_stats"]
+__all__ = ["CodingStats", "ColumnStats", "TableStats", "table_stats"]
 
 _TIME_BYTES = 8
-_RESIDUALS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CodingStats:
+    """Those segments of one series' column that are coded alike.
+
+    Attributes:
+        mode: how the column is predicted, as in docs/format.md (``lattice``, ``btae``); its number where this version
+            does not know the name; ``array`` for types the core does not code; ``damaged`` where the bytes do not
+            begin like a column (``verify`` finds other damage).
+        coder: how residuals became bits (``mix``), by name or number as well; None for arrays and damaged columns.
+        segments, rows: how many, NULLs included.
+        share: ``rows`` as a part of the column's cold rows, 0 to 1.
+        bytes: latents and residuals, or the arrays.
+        bits_per_sample: ``8 * bytes / rows``; models, which other codings may share, are not in it.
+        escapes: values stored bit-exact beside the lattice.
+    """
+
+    mode: str
+    coder: str | None
+    segments: int
+    rows: int
+    share: float
+    bytes: int
+    bits_per_sample: float
+    escapes: int
 
 
 @dataclass(slots=True)
@@ -28,12 +53,12 @@ class ColumnStats:
 
     Attributes:
         series: the key's values as text; empty for a table without key columns.
-        values: non-NULL values in segments.
-        bytes: what they take there: residuals and latents, or the array.
+        rows: cold rows; ``values`` of them are not NULL.
+        bytes: what they take in segments: residuals and latents, or the arrays.
         model_bytes: the series' shared models, as decoding needs them.
+        bits_per_sample: ``8 * bytes / rows``; models are not in it.
         ratio: ``width * values / (bytes + model_bytes)``; None without cold values, or for types without a width.
-        bits_per_sample: ``8 * (bytes + model_bytes) / values``.
-        modes: segments by coding mode; ``array`` for types the core does not code, ``damaged`` for corrupt ones.
+        codings: segments by mode and coder; those with the most rows first.
         escapes: values stored bit-exact beside the lattice.
         exact_segments: segments that are bit-exact by construction.
         note: what to know about it, e.g. that the bound is finer than the values.
@@ -43,15 +68,21 @@ class ColumnStats:
     column: str
     type: str
     max_error: str
-    values: int
-    bytes: int
+    rows: int = 0
+    values: int = 0
+    bytes: int = 0
     model_bytes: int = 0
-    ratio: float | None = None
     bits_per_sample: float | None = None
-    modes: dict[str, int] = field(default_factory=dict)
+    ratio: float | None = None
+    codings: list[CodingStats] = field(default_factory=list)
     escapes: int = 0
     exact_segments: int = 0
     note: str | None = None
+
+    @property
+    def segments(self) -> int:
+        """How many hold the column."""
+        return sum(coding.segments for coding in self.codings)
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -63,6 +94,7 @@ class TableStats:
     """One managed table.
 
     Attributes:
+        profile, segment_rows: of segments to come: the decode-cost budget, and rows in a full one.
         payload_bytes: timestamps, residuals, latents and arrays in all segments; ``time_bytes`` of them timestamps.
         model_bytes: shared models as decoding needs them; ``encoder_bytes`` is what further encoding needs besides.
         segments_size, hot_size: on disk, with indexes and TOAST: the companion, and the table's own heap.
@@ -71,6 +103,8 @@ class TableStats:
     """
 
     table: str
+    profile: Profile
+    segment_rows: int
     rows_hot: int
     rows_cold: int
     series: int
@@ -91,26 +125,28 @@ class TableStats:
 
 
 def table_stats(conn: Connection, table: ManagedTable) -> TableStats:
-    """Count everything of one table; reads all hot rows and all residuals once."""
+    """Count everything of one table; reads all hot rows, and of a segment's columns the first bytes."""
     sizes = conn.execute(sql("stats_sizes"), {"oid": table.oid, "segments": table.segments}).fetchone()
     assert sizes is not None
     hot = _hot_rows(conn, table)
-    cold, segments, rows_cold, time_bytes = _cold_columns(conn, table)
-    encoder_bytes = _add_models(conn, table, cold)
-    _add_modes(conn, table, cold)
-    for stats in cold.values():
+    keys, segments, rows_cold, time_bytes = _cold_series(conn, table)
+    columns = _columns(conn, table)
+    encoder_bytes = _add_models(conn, table, columns)
+    for stats in columns.values():
         _finish(stats)
-    coded = [stats for stats in cold.values() if stats.type in _NATIVE]
+    coded = [stats for stats in columns.values() if stats.type in NATIVE_TYPES]
     raw_bytes = _TIME_BYTES * rows_cold + sum(WIDTHS[stats.type] * stats.values for stats in coded)
-    model_bytes = sum(stats.model_bytes for stats in cold.values())
+    model_bytes = sum(stats.model_bytes for stats in columns.values())
     stored = time_bytes + sum(stats.bytes for stats in coded) + model_bytes
     return TableStats(
         table=table.label,
+        profile=table.profile,
+        segment_rows=table.full_segment_rows,
         rows_hot=sum(hot.values()),
         rows_cold=rows_cold,
-        series=len(hot.keys() | {key for key, _ in cold}),
+        series=len(hot.keys() | keys),
         segments=segments,
-        payload_bytes=time_bytes + sum(stats.bytes for stats in cold.values()),
+        payload_bytes=time_bytes + sum(stats.bytes for stats in columns.values()),
         time_bytes=time_bytes,
         model_bytes=model_bytes,
         encoder_bytes=encoder_bytes,
@@ -118,20 +154,17 @@ def table_stats(conn: Connection, table: ManagedTable) -> TableStats:
         hot_size=int(sizes[0]),
         raw_bytes=raw_bytes,
         ratio=raw_bytes / stored if rows_cold and stored else None,
-        columns=[cold[name] for name in sorted(cold, key=lambda item: (tuple(p or "" for p in item[0]), item[1]))],
+        columns=[
+            columns[name] for name in sorted(columns, key=lambda item: (tuple(p or "" for p in item[0]), item[1]))
+        ],
     )
 
 
-_NATIVE = frozenset({"float4", "float8", "int2", "int4", "int8"})
 _Columns = dict[tuple[SeriesKey, int], ColumnStats]
 
 
 def _key(columns: Iterable[pgsql.Composable]) -> pgsql.Composable:
     return pgsql.SQL(", ").join(pgsql.SQL("CAST({} AS text)").format(column) for column in columns)
-
-
-def _cold_key(table: ManagedTable) -> pgsql.Composable:
-    return _key(pgsql.Identifier("t", column.segment_column) for column in table.keys)
 
 
 def _hot_rows(conn: Connection, table: ManagedTable) -> dict[SeriesKey, int]:
@@ -142,38 +175,57 @@ def _hot_rows(conn: Connection, table: ManagedTable) -> dict[SeriesKey, int]:
     return {tuple(key): rows for key, rows in conn.execute(query) if rows}
 
 
-def _cold_columns(conn: Connection, table: ManagedTable) -> tuple[_Columns, int, int, int]:
-    bounds = load_series_bounds(conn, table.id)
-    sums: list[pgsql.Composable] = []
-    for column in table.values:
-        sums.append(pgsql.SQL(", sum({})::bigint").format(_part(column, "count")))
-        if column.native:
-            size = pgsql.SQL("octet_length({}) + coalesce(octet_length({}), 0)").format(
-                _part(column, "residual"), _part(column, "latents")
-            )
-        else:
-            size = pgsql.SQL("pg_column_size({})").format(_part(column, "array"))
-        sums.append(pgsql.SQL(", sum({})::bigint").format(size))
+def _cold_series(conn: Connection, table: ManagedTable) -> tuple[set[SeriesKey], int, int, int]:
+    """The series that have segments, and in all: segments, rows, bytes of timestamps."""
     query = pgsql.SQL(sql("stats_cold")).format(
-        keys=_cold_key(table), columns=pgsql.SQL("").join(sums), segments=table.segments_identifier
+        keys=_key(pgsql.Identifier("t", column.segment_column) for column in table.keys),
+        segments=table.segments_identifier,
     )
+    found = conn.execute(query).fetchall()
+    segments, rows, time_bytes = (sum(row[position] for row in found) for position in (1, 2, 3))
+    return {tuple(row[0]) for row in found}, segments, rows, time_bytes
+
+
+def _columns(conn: Connection, table: ManagedTable) -> _Columns:
+    bounds = load_series_bounds(conn, table.id)
+    by_id = {column.id: column for column in table.values}
     found: _Columns = {}
-    segments = rows = time_bytes = 0
-    for row in conn.execute(query):
-        key: SeriesKey = tuple(row[0])
-        segments, rows, time_bytes = segments + row[1], rows + row[2], time_bytes + row[3]
-        for position, column in enumerate(table.values):
-            bound = bounds.get((column.id, key), column.bound)
-            values, size = row[4 + 2 * position : 6 + 2 * position]
-            stats = ColumnStats(key, column.name, column.type, str(bound), int(values), int(size))
-            if not column.native:
-                stats.modes = {"array": row[1]}
-            found[key, column.id] = stats
-    return found, segments, rows, time_bytes
+    for series, number, mode, coder, segments, rows, share, values, size, escapes, exact in conn.execute(
+        sql("stats_codings"), {"table_id": table.id}
+    ):
+        key: SeriesKey = tuple(series)
+        if (column := by_id.get(number)) is None:
+            continue  # no longer a column of the table
+        if (key, number) not in found:
+            bound = bounds.get((number, key), column.bound)
+            found[key, number] = ColumnStats(key, column.name, column.type, str(bound))
+        stats = found[key, number]
+        stats.rows += rows
+        stats.values += values
+        stats.bytes += size
+        stats.escapes += escapes
+        stats.exact_segments += exact
+        unknown = "damaged" if column.native else "array"
+        stats.codings.append(
+            CodingStats(
+                mode=unknown if mode is None else _name(Mode, mode),
+                coder=None if coder is None else _name(Coder, coder),
+                segments=segments,
+                rows=rows,
+                share=share,
+                bytes=size,
+                bits_per_sample=8 * size / rows,
+                escapes=escapes,
+            )
+        )
+    return found
 
 
-def _part(column: ManagedColumn, part: str) -> pgsql.Identifier:
-    return pgsql.Identifier("t", f"c{column.id}_{part}")
+def _name(numbers: type[IntEnum], number: int) -> str:
+    try:
+        return numbers(number).name.lower()
+    except ValueError:  # a later version's
+        return str(number)
 
 
 def _add_models(conn: Connection, table: ManagedTable, columns: _Columns) -> int:
@@ -185,45 +237,13 @@ def _add_models(conn: Connection, table: ManagedTable, columns: _Columns) -> int
     return encoder_bytes
 
 
-def _add_modes(conn: Connection, table: ManagedTable, columns: _Columns) -> None:
-    coded = [column for column in table.values if column.native]
-    if not coded or not columns:
-        return
-    query = pgsql.SQL(sql("stats_residuals")).format(
-        keys=_cold_key(table),
-        columns=pgsql.SQL(", ").join(_part(column, "residual") for column in coded),
-        segments=table.segments_identifier,
-    )
-    modes: dict[tuple[SeriesKey, int], Counter[str]] = {name: Counter() for name in columns}
-    with conn.cursor(name="ddstore_residuals", binary=True) as cursor:
-        cursor.itersize = _RESIDUALS_AT_ONCE
-        cursor.execute(query)
-        for key, *residuals in cursor:
-            for column, residual in zip(coded, residuals, strict=True):
-                stats = columns.get((tuple(key), column.id))
-                if stats is None:
-                    continue  # a segment committed meanwhile; only outside a snapshot
-                try:
-                    info: Mapping[str, Any] = _native.peek_column(residual)
-                except _native.CorruptError:
-                    modes[tuple(key), column.id]["damaged"] += 1
-                    continue
-                modes[tuple(key), column.id][Mode(info["mode"]).name.lower()] += 1
-                stats.escapes += info["escapes"]
-                stats.exact_segments += info["exact"]
-    for name, counter in modes.items():
-        if counter:
-            columns[name].modes = dict(counter)
-
-
 def _finish(stats: ColumnStats) -> None:
+    stats.bits_per_sample = 8 * stats.bytes / stats.rows
     stored = stats.bytes + stats.model_bytes
-    if stats.values and stored:
-        stats.bits_per_sample = 8 * stored / stats.values
-        if stats.type in _NATIVE:
-            stats.ratio = WIDTHS[stats.type] * stats.values / stored
-    if "damaged" in stats.modes:
+    if stats.values and stored and stats.type in NATIVE_TYPES:
+        stats.ratio = WIDTHS[stats.type] * stats.values / stored
+    if any(coding.mode == "damaged" for coding in stats.codings):
         stats.note = "damaged segments: run ddstore verify"
     elif stats.exact_segments and stats.max_error != "Lossless()":
-        whole = "all" if stats.exact_segments == sum(stats.modes.values()) else f"{stats.exact_segments}"
+        whole = "all" if stats.exact_segments == stats.segments else f"{stats.exact_segments}"
         stats.note = f"{whole} segments are stored exactly: the bound is finer than the values' own grid or resolution"

@@ -25,6 +25,7 @@ from ddstore.db.extension import Capabilities, Prepared, capabilities, enable, p
 from ddstore.db.pool import Connection, Database
 from ddstore.db.queries import sql
 from ddstore.errors import SchemaMismatch
+from ddstore.profiles import Profile
 from ddstore.reading import begin_snapshot, read_table, select_rows
 from ddstore.releasing import ReleaseReport, release_table
 from ddstore.series import Frame, Series
@@ -138,13 +139,17 @@ class Store:
         key: Mapping[str, str] | Sequence[str] = (),
         columns: Mapping[str, Bound | tuple[str, Bound]],
         time_type: str = "timestamptz",
-        profile: str = "balanced",
-        segment_rows: int = 16384,
+        profile: Profile | str = Profile.BALANCED,
+        segment_rows: int | None = None,
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
         hot_index: HotIndex = "brin",
     ) -> ManagedTable:
-        """Create a managed table; see :func:`ddstore.db.manage.create_table` for arguments and errors."""
+        """Create a managed table; see :func:`ddstore.db.manage.create_table` for arguments and errors.
+
+        Raises:
+            InvalidSeries: there is no such profile.
+        """
         with self.connection() as conn:
             return manage.create_table(
                 conn,
@@ -153,7 +158,7 @@ class Store:
                 key=key,
                 columns=columns,
                 time_type=time_type,
-                profile=profile,
+                profile=Profile.named(profile),
                 segment_rows=segment_rows,
                 min_rows=min_rows,
                 hot_for=hot_for,
@@ -167,13 +172,17 @@ class Store:
         time: str,
         key: Sequence[str] = (),
         max_error: Mapping[str, Bound] | None = None,
-        profile: str = "balanced",
-        segment_rows: int = 16384,
+        profile: Profile | str = Profile.BALANCED,
+        segment_rows: int | None = None,
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
         hot_index: HotIndex = "btree",
     ) -> ManagedTable:
-        """Manage an existing table in place; see :func:`ddstore.db.manage.adopt` for arguments and errors."""
+        """Manage an existing table in place; see :func:`ddstore.db.manage.adopt` for arguments and errors.
+
+        Raises:
+            InvalidSeries: there is no such profile.
+        """
         with self.connection() as conn:
             return manage.adopt(
                 conn,
@@ -181,7 +190,7 @@ class Store:
                 time=time,
                 key=key,
                 max_error=max_error,
-                profile=profile,
+                profile=Profile.named(profile),
                 segment_rows=segment_rows,
                 min_rows=min_rows,
                 hot_for=hot_for,
@@ -223,6 +232,40 @@ class Store:
             elif table is not None and column is not None:
                 managed = load_table(conn, table)
                 manage.set_column_bound(conn, managed, managed.value(column), max_error)
+
+    def set_policy(
+        self,
+        table: str,
+        *,
+        profile: Profile | str | None = None,
+        segment_rows: int | None = None,
+        min_rows: int | None = None,
+        hot_for: timedelta | None = None,
+    ) -> ManagedTable:
+        """Change how a table is compacted, for segments to come; what is not given stays as it is.
+
+        Args:
+            table: a managed table.
+            profile: what reading may cost, or its name.
+            segment_rows: rows in a full segment, 16 to 1048576; 0 leaves it to the profile.
+            min_rows: a series with fewer hot rows is left alone.
+            hot_for: rows younger than this stay hot.
+
+        Raises:
+            InvalidSeries: there is no such profile.
+            SchemaMismatch: ``table`` is not managed, or a setting is out of its range.
+            NotPermitted: the role may not write the catalog.
+        """
+        chosen = None if profile is None else Profile.named(profile)
+        with self.connection() as conn:
+            return manage.set_policy(
+                conn,
+                load_table(conn, table),
+                profile=chosen,
+                segment_rows=segment_rows,
+                min_rows=min_rows,
+                hot_for=hot_for,
+            )
 
     # ---- rows ---------------------------------------------------------------------------------------------------
 
@@ -310,10 +353,11 @@ class Store:
     ) -> CompactReport:
         """Move hot rows into segments now, as the background compactor does; verified before anything is deleted.
 
-        ``settings`` are those of :class:`ddstore.compact.CompactOptions`: ``train="never"``, ``all=True``, ...
+        ``settings`` are those of :class:`ddstore.compact.CompactOptions`: ``profile="archive"``, ``all=True``, ...
 
         Raises:
             SchemaMismatch: ``table`` is not managed.
+            InvalidSeries: a setting makes no sense, such as a profile that there is not.
         """
         if options is None:
             options = CompactOptions(table=table, **settings)
@@ -326,7 +370,7 @@ class Store:
         return run_verification(self.database, table, progress=progress)
 
     def stats(self, table: str | None = None) -> list[TableStats]:
-        """What ``table`` (default: each managed table) costs: rows, bytes, ratio, modes, per series and column."""
+        """What ``table`` (default: each managed table) costs: rows, bytes, ratio, coding, per series and column."""
         with self.connection() as conn:
             begin_snapshot(conn)
             tables = list_tables(conn) if table is None else [load_table(conn, table)]

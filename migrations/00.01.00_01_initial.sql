@@ -15,7 +15,7 @@ CREATE TABLE ddstore.managed_table (
     segments      regclass UNIQUE,               -- ddstore.segment_<id>: one row per segment
     cold          regclass UNIQUE,               -- the foreign table; NULL without the extension
     profile       text NOT NULL DEFAULT 'balanced' CHECK (profile IN ('fast', 'balanced', 'archive')),
-    segment_rows  int NOT NULL DEFAULT 16384 CHECK (segment_rows BETWEEN 16 AND 1048576),
+    segment_rows  int CHECK (segment_rows BETWEEN 16 AND 1048576),      -- NULL: the profile's default
     min_rows      int NOT NULL DEFAULT 1024 CHECK (min_rows >= 1),      -- fewer new rows than this stay hot
     hot_for       interval NOT NULL DEFAULT '0' CHECK (hot_for >= '0'), -- rows younger than this stay hot
     created_at    timestamptz NOT NULL DEFAULT now()
@@ -80,6 +80,7 @@ CREATE TABLE ddstore.job (
     table_id      int NOT NULL REFERENCES ddstore.managed_table ON DELETE CASCADE,
     series_key    jsonb NOT NULL,
     state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
+    profile       text NOT NULL CHECK (profile IN ('fast', 'balanced', 'archive')), -- of the segments written
     worker        text NOT NULL,
     attempts      int NOT NULL DEFAULT 1,
     not_before    timestamptz NOT NULL DEFAULT now(),   -- a failed series waits this long
@@ -163,6 +164,68 @@ SELECT s.relation, s.series, s.segment_id, s.t_min, s.t_max, s.rows, s.time_byte
        s.created_at, s.table_id
 FROM ddstore.list_segments() s;
 
+-- How the segments of each series' columns are coded, as the columns' first bytes say (docs/format.md): of one table,
+-- or of all that the caller may read. No more than these bytes is fetched.
+CREATE FUNCTION ddstore.list_codings(only_table int DEFAULT NULL)
+RETURNS TABLE (
+    table_id int, relation regclass, series jsonb, column_id smallint, mode int, coder int, segments bigint,
+    rows bigint, non_null bigint, bytes bigint, escapes bigint, exact_segments bigint
+)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO, MDY' SET intervalstyle = postgres SET extra_float_digits = 1 SET lc_monetary = 'C' AS $$
+#variable_conflict use_column
+DECLARE
+    managed record;
+    parts   record;
+BEGIN
+    FOR managed IN
+        SELECT t.id, t.relation, t.segments
+        FROM ddstore.managed_table t
+        JOIN pg_class c ON c.oid = t.segments
+        WHERE (only_table IS NULL OR t.id = only_table) AND has_table_privilege(t.segments, 'SELECT')
+        ORDER BY t.id
+    LOOP
+        SELECT coalesce(string_agg(format('s.k%s::text', m.id), ', ' ORDER BY m.id)
+                        FILTER (WHERE m.role = 'key'), '') AS series,
+               string_agg(format(
+                   CASE WHEN m.native
+                        THEN '(%1$s::smallint, s.c%1$s_count,'
+                             ' coalesce(octet_length(s.c%1$s_latents), 0) + octet_length(s.c%1$s_residual),'
+                             ' CASE WHEN octet_length(s.c%1$s_residual) >= 10 THEN substr(s.c%1$s_residual, 1, 10) END)'
+                        ELSE '(%1$s::smallint, s.c%1$s_count, pg_column_size(s.c%1$s_array), NULL::bytea)' END, m.id),
+                   ', ' ORDER BY m.id) FILTER (WHERE m.role = 'value') AS columns
+        INTO parts
+        FROM (SELECT c.id, c.role,
+                     EXISTS (SELECT FROM pg_attribute a
+                             WHERE a.attrelid = managed.segments AND a.attname = format('c%s_residual', c.id)) AS native
+              FROM ddstore.managed_column c
+              WHERE c.table_id = managed.id) m;
+        -- The count of escapes follows that of rows; both take seven bits a byte, at most three.
+        RETURN QUERY EXECUTE format(
+            'SELECT $1, $2, jsonb_build_array(%s), v.id, get_byte(h.head, 1) & 15, get_byte(h.head, 1) >> 4,'
+            '       count(*), sum(s.n)::bigint, sum(v.count)::bigint, sum(v.bytes)::bigint,'
+            '       coalesce(sum((e.a & 127) + CASE WHEN e.a < 128 THEN 0 ELSE ((e.b & 127) << 7)'
+            '                                       + CASE WHEN e.b < 128 THEN 0 ELSE (e.c & 127) << 14 END END), 0)::bigint,'
+            '       count(*) FILTER (WHERE get_byte(h.head, 3) & 4 <> 0)'
+            ' FROM %s s'
+            ' CROSS JOIN LATERAL (SELECT * FROM (VALUES %s) v (id, count, bytes, start) OFFSET 0) v'
+            ' CROSS JOIN LATERAL (SELECT CASE get_byte(v.start, 0) WHEN 1 THEN v.start END AS head,'
+            '                            CASE WHEN s.n < 128 THEN 5 WHEN s.n < 16384 THEN 6 ELSE 7 END AS at) h'
+            ' CROSS JOIN LATERAL (SELECT get_byte(h.head, h.at) AS a, get_byte(h.head, h.at + 1) AS b,'
+            '                            get_byte(h.head, h.at + 2) AS c) e'
+            ' GROUP BY 3, 4, 5, 6',
+            parts.series, managed.segments, parts.columns)
+            USING managed.id, managed.relation;
+    END LOOP;
+END
+$$;
+
+CREATE VIEW ddstore.codings AS
+SELECT l.relation, l.series, c.name AS column_name, l.mode, l.coder, l.segments, l.rows, l.non_null, l.bytes,
+       8::float8 * l.bytes / l.rows AS bits_per_sample, l.escapes, l.exact_segments, l.table_id
+FROM ddstore.list_codings() l
+JOIN ddstore.managed_column c ON c.table_id = l.table_id AND c.id = l.column_id;
+
 CREATE VIEW ddstore.models AS
 SELECT t.relation, c.name AS column_name, m.series_key AS series, m.id AS model_id, octet_length(m.bytes) AS bytes,
        octet_length(m.encoder) AS encoder_bytes, m.record, m.created_at, m.table_id
@@ -172,7 +235,7 @@ JOIN ddstore.managed_column c ON c.table_id = m.table_id AND c.id = m.column_id
 WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');
 
 CREATE VIEW ddstore.compaction AS
-SELECT t.relation, j.series_key AS series, j.state, j.worker, j.attempts, j.not_before, j.heartbeat, j.started_at,
+SELECT t.relation, j.series_key AS series, j.state, j.profile, j.worker, j.attempts, j.not_before, j.heartbeat, j.started_at,
        j.finished_at, j.rows, j.segments, j.bytes, j.note, j.error, j.table_id
 FROM ddstore.job j
 JOIN ddstore.managed_table t ON t.id = j.table_id
@@ -181,8 +244,10 @@ WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');
 CREATE VIEW ddstore.tables AS
 SELECT t.relation, t.cold, c.time_column, c.key_columns, c.max_error, s.segments, s.cold_rows, s.bytes AS segment_bytes,
        m.models, m.model_bytes, pg_catalog.pg_total_relation_size(t.relation) AS hot_size,
-       pg_catalog.pg_total_relation_size(t.segments) AS cold_size, t.profile, t.segment_rows, t.min_rows, t.hot_for,
-       t.created_at, t.id AS table_id
+       pg_catalog.pg_total_relation_size(t.segments) AS cold_size, t.profile,
+       coalesce(t.segment_rows, CASE t.profile WHEN 'fast' THEN 65536 WHEN 'archive' THEN 131072 ELSE 16384 END)
+           AS segment_rows, -- as in ddstore/profiles.py
+       t.min_rows, t.hot_for, t.created_at, t.id AS table_id
 FROM ddstore.managed_table t
 JOIN pg_catalog.pg_class r ON r.oid = t.relation
 CROSS JOIN LATERAL (
@@ -206,19 +271,21 @@ CROSS JOIN LATERAL (
 -- the views show them to whoever may read the table concerned.
 GRANT USAGE ON SCHEMA ddstore TO PUBLIC;
 GRANT SELECT ON ddstore.migration, ddstore.managed_table, ddstore.managed_column, ddstore.tables, ddstore.segments,
-    ddstore.models, ddstore.compaction TO PUBLIC;
+    ddstore.codings, ddstore.models, ddstore.compaction TO PUBLIC;
 
 COMMENT ON SCHEMA ddstore IS
-    'DDStore: error-bounded, compressed time series. Look at the views tables, segments, models and compaction.';
+    'DDStore: error-bounded, compressed time series. Look at the views tables, segments, codings, models and compaction.';
 COMMENT ON TABLE ddstore.migration IS 'Which versions of this schema were applied, with the digest of each script.';
 COMMENT ON TABLE ddstore.managed_table IS
-    'One row per table that DDStore compacts: the table, its companion with the segments, and its settings.';
+    'One row per table that DDStore compacts: the table, its companion with the segments, and its policy. UPDATE profile, '
+    'segment_rows, min_rows and hot_for as you like: they hold for segments to come.';
 COMMENT ON COLUMN ddstore.managed_table.relation IS 'The table itself; its heap holds the hot rows.';
 COMMENT ON COLUMN ddstore.managed_table.segments IS 'The companion table: one row per segment. Never write to it.';
 COMMENT ON COLUMN ddstore.managed_table.cold IS
     'The foreign table through which a SELECT on the table sees its segments; NULL without the extension.';
 COMMENT ON COLUMN ddstore.managed_table.profile IS 'Decode-cost budget of new segments: fast, balanced or archive.';
-COMMENT ON COLUMN ddstore.managed_table.segment_rows IS 'Rows in a full segment.';
+COMMENT ON COLUMN ddstore.managed_table.segment_rows IS
+    'Rows in a full segment; NULL leaves it to the profile (the view tables shows how many that are).';
 COMMENT ON COLUMN ddstore.managed_table.min_rows IS 'A series with fewer hot rows than this is left alone.';
 COMMENT ON COLUMN ddstore.managed_table.hot_for IS 'Rows younger than this stay hot.';
 COMMENT ON TABLE ddstore.managed_column IS
@@ -236,13 +303,20 @@ COMMENT ON TABLE ddstore.model_trial IS
     'Series columns for which a learned model was tried and did not pay, so that it is not tried again too soon.';
 COMMENT ON COLUMN ddstore.model_trial.rows IS 'Rows of the series when it was tried, hot and cold.';
 COMMENT ON TABLE ddstore.job IS 'The compactor''s memory: the last attempt at each series. See the view compaction.';
+COMMENT ON COLUMN ddstore.job.profile IS 'The profile of the segments that this attempt wrote.';
 COMMENT ON TABLE ddstore.samples IS 'Series written by ddstore.write(): SELECT from it as from any table.';
 COMMENT ON FUNCTION ddstore.list_segments(int) IS
     'Segments of one managed table (by its id) or of all, as far as the caller may read their companions.';
+COMMENT ON FUNCTION ddstore.list_codings(int) IS
+    'How segments of one managed table (by its id) or of all are coded, as far as the caller may read their companions.';
 COMMENT ON VIEW ddstore.tables IS
-    'Managed tables: columns, bounds, hot and cold size on disk (bytes, with indexes and TOAST), payload and model bytes.';
+    'Managed tables: columns, bounds, hot and cold size on disk (bytes, with indexes and TOAST), payload and model bytes, '
+    'and what the compactor goes by.';
 COMMENT ON VIEW ddstore.segments IS
     'Compressed segments: series, time range, rows, and payload bytes in total and per column.';
+COMMENT ON VIEW ddstore.codings IS
+    'Series columns by how their segments are coded: numbers of mode and coder as in docs/format.md (NULL where the column '
+    'is an array, or damaged), segments, rows, bytes of latents and residuals, and values stored exactly.';
 COMMENT ON VIEW ddstore.models IS 'Trained models: whose they are, their size in bytes, and how they were trained.';
 COMMENT ON VIEW ddstore.compaction IS
     'What the compactor did last to each series, what it is doing now, and why a series failed.';

@@ -9,13 +9,13 @@ from ddstore.cli.doctor import doctor
 from ddstore.cli.query import query
 from ddstore.cli.setup import extension, migrate
 from ddstore.cli.stats import stats
-from ddstore.cli.tables import adopt, create_table, release
+from ddstore.cli.tables import adopt, create_table, policy, release
 from ddstore.cli.write import write
 
 __all__ = ["app", "main"]
 
 # In the order in which a newcomer meets them: so does --help list them.
-for _command in (demo, migrate, doctor, create_table, adopt, write, compact, query, stats, verify, release):
+for _command in (demo, migrate, doctor, create_table, adopt, policy, write, compact, query, stats, verify, release):
     app.command()(_command)
 app.add_typer(extension)
 

@@ -18,6 +18,7 @@ from ddstore.cli.text import bytes_text, parse_duration, rate_text, series_text
 from ddstore.compact import CompactOptions, CompactReport
 from ddstore.compact import compact as run_compaction
 from ddstore.errors import ConnectionFailed
+from ddstore.profiles import Profile
 from ddstore.store import Store
 
 __all__ = ["compact", "verify"]
@@ -31,14 +32,6 @@ class Train(StrEnum):
     ALWAYS = "always"
 
 
-class Profile(StrEnum):
-    """How much decoding may cost."""
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    ARCHIVE = "archive"
-
-
 def compact(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="One pass, then exit: for cron and CronJobs.")] = False,
@@ -48,7 +41,7 @@ def compact(
         typer.Option(metavar="TABLE", help="Only this table. Default: every managed one.", show_default=False),
     ] = None,
     profile: Annotated[
-        Profile | None, typer.Option(help="Decode-cost budget. Default: each table's own.", show_default=False)
+        Profile | None, typer.Option(help="What reading may cost. Default: each table's own.", show_default=False)
     ] = None,
     train: Annotated[
         Train, typer.Option(help="Learned models: where they pay, never, or wherever possible.")
@@ -76,7 +69,7 @@ def compact(
     """
     options = CompactOptions(
         table=table,
-        profile=None if profile is None else profile.value,
+        profile=profile,
         all=everything,
         train=train.value,
         train_seconds=train_seconds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -10,9 +12,9 @@ from rich.text import Text
 
 from ddstore.cli.session import JsonOption, UrlOption, open_store, out, print_json
 from ddstore.cli.text import bytes_text, rate_text, series_text
-from ddstore.statistics import ColumnStats, TableStats
+from ddstore.statistics import CodingStats, ColumnStats, TableStats
 
-__all__ = ["modes_text", "stats"]
+__all__ = ["codings_text", "stats"]
 
 
 def stats(
@@ -25,11 +27,12 @@ def stats(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show rows, bytes, ratio and coding modes, per table, series and column.
+    """Show rows, bytes, ratio and coding, per table, series and column.
 
     The ratio compares the cold rows' plain timestamps and values with
-    everything stored for them: segments and models. Reads every hot row and
-    every segment's bytes once.
+    everything stored for them: segments and models. Bits are those of the
+    segments per row, models apart. Coding is mode/coder, segments, and their
+    share of the rows; docs/format.md describes each. Reads every hot row once.
 
       ddstore stats
       ddstore stats plant.sensors --json | jq '.[0].ratio'
@@ -53,6 +56,7 @@ def _print(one: TableStats, limit: int) -> None:
     stored = f"payload {bytes_text(one.payload_bytes)} (times {bytes_text(one.time_bytes)})"
     models = f"models {bytes_text(one.model_bytes)} (to encode: {bytes_text(one.encoder_bytes)} more)"
     console.print(f"  {stored}, {models}, ratio {rate_text(one.ratio, 'x')}", markup=False, soft_wrap=True)
+    console.print(f"  profile {one.profile}, full segments of {one.segment_rows:,} rows", markup=False, soft_wrap=True)
     disk = f"on disk with indexes: hot {bytes_text(one.hot_size)}, segments {bytes_text(one.segments_size)}"
     console.print(f"  {disk}", markup=False, soft_wrap=True)
     if not one.columns:
@@ -61,9 +65,9 @@ def _print(one: TableStats, limit: int) -> None:
     table.add_column("series", overflow="fold")
     table.add_column("column", overflow="fold")
     table.add_column("max error", no_wrap=True)
-    for name in ("values", "bits", "ratio"):
+    for name in ("values", "bits", "ratio", "escapes", "models"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("modes", overflow="fold")
+    table.add_column("coding", overflow="fold")
     for column in one.columns[: limit or None]:
         table.add_row(*map(Text, _cells(column)))
     console.print(table)
@@ -83,11 +87,20 @@ def _cells(column: ColumnStats) -> list[str]:
         f"{column.values:,}",
         rate_text(column.bits_per_sample),
         rate_text(column.ratio, "x"),
-        modes_text(column.modes),
+        f"{column.escapes:,}",
+        bytes_text(column.model_bytes),
+        codings_text(column.codings),
     ]
 
 
-def modes_text(modes: dict[str, int]) -> str:
-    """Segments by coding mode: ``btae 20, lattice 4``."""
-    ordered = sorted(modes.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{mode} {count}" for mode, count in ordered)
+def codings_text(codings: Iterable[CodingStats]) -> str:
+    """How segments are coded: ``lattice/mix 20 (83 %), raw/mix 4 (17 %)``; of several columns or series together."""
+    codings = list(codings)
+    total = sum(coding.rows for coding in codings)
+    segments: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    for coding in codings:
+        name = f"{coding.mode}/{coding.coder}" if coding.coder else coding.mode
+        segments[name] += coding.segments
+        rows[name] += coding.rows
+    return ", ".join(f"{name} {segments[name]:,} ({100 * count / total:.0f} %)" for name, count in rows.most_common())

@@ -1,8 +1,8 @@
-"""``create-table``, ``adopt`` and ``release``: which tables DDStore looks after."""
+"""``create-table``, ``adopt``, ``policy`` and ``release``: which tables DDStore looks after, and how."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,12 +10,16 @@ from ddstore.cli.session import JsonOption, UrlOption, open_store, out, print_js
 from ddstore.cli.text import bound_text, parse_bounds, parse_column, parse_duration
 from ddstore.db.catalog import ManagedTable
 from ddstore.errors import SchemaMismatch
+from ddstore.profiles import Profile
 
-__all__ = ["adopt", "create_table", "release"]
+__all__ = ["adopt", "create_table", "policy", "release"]
 
 _TimeOption = Annotated[str, typer.Option("--time", metavar="COLUMN", help="The time column.", show_default=False)]
-_ProfileOption = Annotated[str, typer.Option(metavar="NAME", help="Decode-cost budget: fast, balanced or archive.")]
-_SegmentRowsOption = Annotated[int, typer.Option(min=16, max=1 << 20, help="Rows in a full segment.")]
+_ProfileOption = Annotated[Profile, typer.Option(help="What reading may cost.")]
+_SegmentRowsOption = Annotated[
+    int | None,
+    typer.Option(min=16, max=1 << 20, help="Rows in a full segment. Default: the profile's.", show_default=False),
+]
 _MinRowsOption = Annotated[int, typer.Option(min=1, help="A series with fewer hot rows is left alone.")]
 _HotForOption = Annotated[str, typer.Option(metavar="DURATION", help="Rows younger than this stay hot: 2h, 7d.")]
 
@@ -39,8 +43,8 @@ def create_table(
             metavar="NAME[:TYPE]", help="A key column, text unless said. May be repeated.", show_default=False
         ),
     ] = None,
-    profile: _ProfileOption = "balanced",
-    segment_rows: _SegmentRowsOption = 16384,
+    profile: _ProfileOption = Profile.BALANCED,
+    segment_rows: _SegmentRowsOption = None,
     min_rows: _MinRowsOption = 1024,
     hot_for: _HotForOption = "0s",
     url: UrlOption = None,
@@ -86,8 +90,8 @@ def adopt(
             show_default=False,
         ),
     ] = None,
-    profile: _ProfileOption = "balanced",
-    segment_rows: _SegmentRowsOption = 16384,
+    profile: _ProfileOption = Profile.BALANCED,
+    segment_rows: _SegmentRowsOption = None,
     min_rows: _MinRowsOption = 1024,
     hot_for: _HotForOption = "0s",
     url: UrlOption = None,
@@ -113,6 +117,55 @@ def adopt(
             hot_for=kept_hot,
         )
     _print_table(table, "Adopted", as_json)
+
+
+def policy(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="A managed table.", show_default=False)],
+    profile: Annotated[Profile | None, typer.Option(help="What reading may cost.", show_default=False)] = None,
+    segment_rows: Annotated[
+        int | None,
+        typer.Option(min=0, max=1 << 20, help="Rows in a full segment; 0: the profile's.", show_default=False),
+    ] = None,
+    min_rows: Annotated[
+        int | None, typer.Option(min=1, help="A series with fewer hot rows is left alone.", show_default=False)
+    ] = None,
+    hot_for: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Rows younger than this stay hot: 2h, 7d.", show_default=False),
+    ] = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a table is compacted, or change it for segments to come.
+
+    What is compressed already stays as it is, and stays readable.
+
+      ddstore policy plant.sensors
+      ddstore policy plant.sensors --profile archive --hot-for 7d
+    """
+    kept_hot = None if hot_for is None else parse_duration(hot_for)
+    with open_store(ctx, url) as store:
+        table = store.set_policy(name, profile=profile, segment_rows=segment_rows, min_rows=min_rows, hot_for=kept_hot)
+    if as_json:
+        print_json({"table": table.label, **_policy(table)})
+    else:
+        out().print(f"{table.label}: {_policy_text(table)}", markup=False, soft_wrap=True)
+
+
+def _policy(table: ManagedTable) -> dict[str, Any]:
+    return {
+        "profile": table.profile,
+        "segment_rows": table.full_segment_rows,
+        "min_rows": table.min_rows,
+        "hot_for_seconds": table.hot_for.total_seconds(),
+    }
+
+
+def _policy_text(table: ManagedTable) -> str:
+    whose = "" if table.segment_rows else " (the profile's)"
+    size = f"segments of {table.full_segment_rows:,} rows{whose}"
+    return f"profile {table.profile}, {size}, from {table.min_rows:,} rows on, hot for {table.hot_for}"
 
 
 def release(
@@ -157,6 +210,7 @@ def _print_table(table: ManagedTable, verb: str, as_json: bool) -> None:
                 "time": table.time.name,
                 "key": [column.name for column in table.keys],
                 "max_error": {column.name: bound_text(column.bound) for column in table.values},
+                **_policy(table),
             }
         )
         return
@@ -165,5 +219,6 @@ def _print_table(table: ManagedTable, verb: str, as_json: bool) -> None:
     console.print(f"{verb} {table.label}: time in {table.time.name}{key}", markup=False, soft_wrap=True)
     for column in table.values:
         console.print(f"  {column.name} {column.type}, {bound_text(column.bound)}", markup=False, soft_wrap=True)
+    console.print(f"  {_policy_text(table)}", markup=False, soft_wrap=True)
     if table.cold is None:
         console.print("SQL sees its hot rows only; see ddstore doctor", soft_wrap=True)

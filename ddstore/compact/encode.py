@@ -9,24 +9,12 @@ from ddstore.codec.segment import encode_column
 from ddstore.codec.times import encode_times
 from ddstore.compact.commit import EncodedSegment
 from ddstore.compact.plan import SeriesPlan
-from ddstore.compact.policy import CompactOptions
 from ddstore.compact.rows import HotRows, coded_columns
 from ddstore.compact.train import SeriesModel
 from ddstore.errors import DDStoreError
+from ddstore.profiles import Profile
 
-__all__ = ["cut", "encode_segment", "min_rows_of", "segment_rows_of"]
-
-
-def segment_rows_of(plan: SeriesPlan, options: CompactOptions) -> int:
-    """Rows of a full segment of this series."""
-    return options.segment_rows or plan.table.segment_rows
-
-
-def min_rows_of(plan: SeriesPlan, options: CompactOptions) -> int:
-    """Rows below which a last, incomplete segment stays hot."""
-    if options.all:
-        return 1
-    return options.min_rows or plan.table.min_rows
+__all__ = ["cut", "encode_segment"]
 
 
 def cut(count: int, segment_rows: int, min_rows: int, *, partial: bool) -> Iterator[slice]:
@@ -43,6 +31,7 @@ def encode_segment(
     rows: HotRows,
     bounds: Mapping[int, Bound],
     models: Mapping[int, SeriesModel],
+    profile: Profile,
 ) -> EncodedSegment:
     """Encode the rows of one segment. Every byte string has been decoded again and compared when this returns.
 
@@ -52,6 +41,7 @@ def encode_segment(
         rows: of this series only, ordered by time and place.
         bounds: by column id, the bounds that this series keeps for itself; other columns keep their own.
         models: by column id, the series' models.
+        profile: what its decoding may cost.
 
     Raises:
         BoundViolation: what would be read back is not what was asked for (a defect).
@@ -66,6 +56,7 @@ def encode_segment(
                 None if valid.all() else valid,
                 type=column.type,
                 bound=bounds.get(column.id, column.bound),
+                profile=profile,
                 model=None if model is None else model.codec(),
             )
         except DDStoreError as error:

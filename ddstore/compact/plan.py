@@ -58,7 +58,6 @@ def series_label(table: ManagedTable, key: SeriesKey) -> str:
 
 def plan_table(conn: Connection, table: ManagedTable, options: CompactOptions) -> list[SeriesPlan]:
     """Return the series of ``table`` that are due, in order of their keys. Reads the hot rows only."""
-    min_rows = 1 if options.all else options.min_rows or table.min_rows
     keys = [_key_text(column) for column in table.keys]
     groups = [comparable_key(c) for c in table.keys]
     query = pgsql.SQL(sql("compact_series")).format(
@@ -66,7 +65,7 @@ def plan_table(conn: Connection, table: ManagedTable, options: CompactOptions) -
         table=table.identifier,
         due=due_condition(table, options),
         groups=pgsql.SQL(", ").join(groups) if groups else pgsql.SQL("()"),
-        min_rows=pgsql.Literal(min_rows),
+        min_rows=pgsql.Literal(options.min_rows_for(table)),
     )
     return [SeriesPlan(table, tuple(key), rows) for key, rows in conn.execute(query)]
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ddstore.db.catalog import ManagedTable
 from ddstore.errors import InvalidSeries
+from ddstore.profiles import Profile
 
 if TYPE_CHECKING:
     from ddstore.compact.commit import EncodedSegment
@@ -30,11 +32,11 @@ class CompactOptions:
 
     Attributes:
         table: name (``schema.table``) or catalog id of the only table to compact; None is every managed table.
-        profile: decode-cost budget for the segments of this run: fast (no models), balanced or archive.
+        profile: decode-cost budget for the segments of this run, or its name; fast has no room for models.
         all: every hot row becomes cold: neither ``min_rows`` nor ``hot_for`` nor a failed series' waiting time holds.
         partial: a series' last, incomplete segment is written too when it has ``min_rows`` rows.
         min_rows: series (and last segments) with fewer rows stay hot.
-        segment_rows: rows per segment.
+        segment_rows: rows per segment. None: as the managed table says, else as the profile of this run does.
         train: "auto" trains models where they can pay and did not just fail to, "never" trains nothing, "always"
             tries a learned model for every series column that has enough rows, whatever earlier runs found.
         train_seconds: budget for training learned models: of the whole run ("auto"), of one model ("always").
@@ -44,7 +46,7 @@ class CompactOptions:
     """
 
     table: str | int | None = None
-    profile: str | None = None
+    profile: Profile | None = None
     all: bool = False
     partial: bool = True
     min_rows: int | None = None
@@ -58,14 +60,26 @@ class CompactOptions:
     def __post_init__(self) -> None:
         if self.train not in ("auto", "never", "always"):
             raise InvalidSeries(f"train={self.train!r} is unknown", remedy="Use auto, never or always.")
-        if self.profile not in (None, "fast", "balanced", "archive"):
-            raise InvalidSeries(f"profile {self.profile!r} is unknown", remedy="Use fast, balanced or archive.")
+        if self.profile is not None:
+            object.__setattr__(self, "profile", Profile.named(self.profile))
         if self.min_rows is not None and self.min_rows < 1:
             raise InvalidSeries(f"min_rows={self.min_rows} is below 1")
         if self.segment_rows is not None and not 16 <= self.segment_rows <= 1 << 20:
             raise InvalidSeries(f"segment_rows={self.segment_rows} is outside 16 .. {1 << 20}")
         if not self.train_seconds >= 0:
             raise InvalidSeries(f"train_seconds={self.train_seconds} is no duration")
+
+    def profile_for(self, table: ManagedTable) -> Profile:
+        """The profile of the segments that this run writes for ``table``."""
+        return self.profile or table.profile
+
+    def segment_rows_for(self, table: ManagedTable) -> int:
+        """Rows of a full segment of ``table`` in this run."""
+        return self.segment_rows or table.segment_rows or self.profile_for(table).segment_rows
+
+    def min_rows_for(self, table: ManagedTable) -> int:
+        """Rows below which a series of ``table``, or its last, incomplete segment, stays hot."""
+        return 1 if self.all else self.min_rows or table.min_rows
 
     @property
     def moment(self) -> datetime:

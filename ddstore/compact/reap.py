@@ -23,6 +23,7 @@ from ddstore.db.catalog import SeriesKey
 from ddstore.db.pool import Connection, Database
 from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError
+from ddstore.profiles import Profile
 
 __all__ = ["HEARTBEAT", "STALE_AFTER", "Worker", "claim", "fail", "finish", "reap"]
 
@@ -65,8 +66,10 @@ class Worker:
                 continue  # the worker itself meets the same trouble and reports it; here the next beat tries again
 
 
-def claim(conn: Connection, worker: str, plans: Sequence[SeriesPlan], *, force: bool) -> dict[SeriesKey, int]:
-    """Take those of ``plans`` (of one table) that are free; return the job of each series taken.
+def claim(
+    conn: Connection, worker: str, plans: Sequence[SeriesPlan], *, profile: Profile, force: bool
+) -> dict[SeriesKey, int]:
+    """Take those of ``plans`` (of one table) that are free, to write segments of ``profile``; return each one's job.
 
     ``force`` takes failed series before their waiting time is over. The caller commits, at once.
     """
@@ -75,6 +78,7 @@ def claim(conn: Connection, worker: str, plans: Sequence[SeriesPlan], *, force: 
         {
             "table_id": plans[0].table.id,
             "series": Jsonb([list(plan.key) for plan in plans]),
+            "profile": profile,
             "worker": worker,
             "force": force,
         },

@@ -24,6 +24,7 @@ from ddstore.db.catalog import ManagedColumn, SeriesKey
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError, NotInstalled
+from ddstore.profiles import Profile
 
 __all__ = ["MIN_SEGMENTS", "SeriesModel", "Trainer", "load_models"]
 
@@ -47,7 +48,7 @@ class SeriesModel:
     Attributes:
         data: what decoding needs.
         encoder: what encoding needs besides.
-        record: how it was trained and what it promised (``bits_per_sample``).
+        record: how it was trained and what it promised (``bits_per_sample``, in segments of ``profile``).
     """
 
     table_id: int
@@ -106,6 +107,7 @@ class _Sample:
     valid: NDArray[np.bool_]
     type: str
     bound: Bound
+    profile: Profile
     segment_rows: int
 
     def bits_per_sample(self, model: SeriesModel | None) -> tuple[float, bool]:
@@ -121,6 +123,7 @@ class _Sample:
                 self.valid[part],
                 type=self.type,
                 bound=self.bound,
+                profile=self.profile,
                 model=codec,
             )
             size += coded.size
@@ -145,7 +148,6 @@ class Trainer:
         values: NDArray[Any],
         valid: NDArray[np.bool_],
         current: SeriesModel | None,
-        segment_rows: int,
         report: SeriesReport,
     ) -> SeriesModel | None:
         """Return the model that the rows at hand should be coded with: ``current``, a new one, or None.
@@ -154,9 +156,10 @@ class Trainer:
         What did not pay is remembered (:class:`~ddstore.compact.trials.Trials`), and costs later runs nothing.
         """
         options = self._options
+        profile, segment_rows = options.profile_for(plan.table), options.segment_rows_for(plan.table)
         if len(values) < MIN_SEGMENTS * segment_rows or options.train == "never":
             return current
-        if (options.profile or plan.table.profile) == "fast":  # no room for a model in its decode budget
+        if profile is Profile.FAST:  # no room for a model in its decode budget
             return current
         this = (plan.table.id, column.id, plan.key)
         seconds = self._grant()
@@ -166,10 +169,9 @@ class Trainer:
             self._tried.add(this)
             report.note(f"{column.name}: {why}")
             return current
-        sample = _Sample(values, valid, column.type, bound, segment_rows)
+        sample = _Sample(values, valid, column.type, bound, profile, segment_rows)
         if current is not None:
-            promised = current.record.get("bits_per_sample")
-            if promised is None or current.encoder is None or sample.bits_per_sample(current)[0] <= DRIFT * promised:
+            if not _drifted(current, sample):
                 return current
             report.note(f"{column.name}: the model of the segments so far has drifted")
         self._tried.add(this)
@@ -207,6 +209,7 @@ class Trainer:
                 f"({cost:.3f} against {without:.3f} bits/sample, {plan.rows} rows)",
                 without,
             )
+        trained.record["profile"] = sample.profile
         trained.record["bits_per_sample"] = cost
         trained.record["bits_per_sample_without"] = without
         return trained
@@ -237,6 +240,14 @@ class Trainer:
             return self._options.train_seconds or None
         granted = min(_SECONDS_PER_MODEL, self._left)
         return granted if granted >= _LEAST_SECONDS else None
+
+
+def _drifted(model: SeriesModel, sample: _Sample) -> bool:
+    """Whether a model falls short of its promise, as far as that can be told: another profile costs other bits."""
+    promised = model.record.get("bits_per_sample")
+    if promised is None or model.encoder is None or model.record.get("profile") != sample.profile:
+        return False
+    return sample.bits_per_sample(model)[0] > DRIFT * float(promised)
 
 
 class _DoesNotPay(Exception):

@@ -16,7 +16,7 @@ from psycopg import errors as pg_errors
 
 from ddstore.bounds import Bound
 from ddstore.compact.commit import EncodedSegment, LeaseLost, commit_segments
-from ddstore.compact.encode import cut, encode_segment, min_rows_of, segment_rows_of
+from ddstore.compact.encode import cut, encode_segment
 from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_table
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
@@ -27,6 +27,7 @@ from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
 from ddstore.db.pool import Database
 from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, SchemaMismatch
+from ddstore.profiles import Profile
 
 __all__ = ["compact"]
 
@@ -150,13 +151,14 @@ class _Run:
         if not plans:
             return
         # What is large enough to train a model on is not lumped together with others.
-        alone = min(MIN_SEGMENTS * segment_rows_of(plans[0], self._options), COMMIT_ROWS)
+        alone = min(MIN_SEGMENTS * self._options.segment_rows_for(plans[0].table), COMMIT_ROWS)
         most = READ_BYTES // row_width(plans[0].table)
         for group in group_plans(plans, max_rows=most, max_series=GROUP_SERIES, alone_rows=alone):
             if self._stop():
                 return
             with self._database.connection() as conn:
-                self._jobs = claim(conn, self._worker.name, group, force=self._options.all)
+                profile = self._options.profile_for(group[0].table)
+                self._jobs = claim(conn, self._worker.name, group, profile=profile, force=self._options.all)
             taken = [plan for plan in group if plan.key in self._jobs]
             self.left_alone += len(group) - len(taken)
             self._reports = {p.key: SeriesReport(p.table.label, p.key, planned=p.rows) for p in taken}
@@ -255,7 +257,7 @@ class _Run:
 
     def _move(self, plan: SeriesPlan) -> None:
         """Move one series, batch after batch; raises when it does not get through."""
-        segment_rows = segment_rows_of(plan, self._options)
+        segment_rows = self._options.segment_rows_for(plan.table)
         batch = min(READ_SEGMENTS, max(1, READ_BYTES // row_width(plan.table) // segment_rows)) * segment_rows
         edges: list[int] = []
         if plan.rows > batch:
@@ -312,7 +314,7 @@ class _Run:
             # After the rows: a bound that was tightened before a row was written is seen with that row.
             bounds = load_bounds(conn, plans)
             # The fast profile's decode budget has no room for a model.
-            fast = (self._options.profile or plans[0].table.profile) == "fast"
+            fast = self._options.profile_for(plans[0].table) is Profile.FAST
             return rows, bounds, {} if fast else load_models(conn, plans)
 
     def _train(
@@ -327,7 +329,6 @@ class _Run:
                 values,
                 valid,
                 models.get(column.id),
-                segment_rows_of(plan, self._options),
                 self._reports[plan.key],
             )
             if model is not None:
@@ -335,9 +336,9 @@ class _Run:
         return chosen
 
     def _cut(self, plan: SeriesPlan, count: int) -> list[slice]:
-        options = self._options
-        least = min_rows_of(plan, options)
-        return list(cut(count, segment_rows_of(plan, options), least, partial=options.partial or options.all))
+        options, table = self._options, plan.table
+        size, least = options.segment_rows_for(table), options.min_rows_for(table)
+        return list(cut(count, size, least, partial=options.partial or options.all))
 
     def _encode(
         self,
@@ -347,8 +348,8 @@ class _Run:
         bounds: Mapping[int, Bound],
         models: Mapping[int, SeriesModel],
     ) -> list[Future[EncodedSegment]]:
-        job = self._jobs[plan.key]
-        return [self._pool.submit(encode_segment, plan, job, rows.take(p), bounds, models) for p in pieces]
+        job, profile = self._jobs[plan.key], self._options.profile_for(plan.table)
+        return [self._pool.submit(encode_segment, plan, job, rows.take(p), bounds, models, profile) for p in pieces]
 
     def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:
         """Commit segments of one table; return the models that were stored with them, by column."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from ddstore.bounds import Bound, make_bound
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
 from ddstore.errors import SchemaMismatch
+from ddstore.profiles import Profile
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -69,11 +70,16 @@ class ManagedColumn:
 class ManagedTable:
     """A user's table that DDStore looks after.
 
+    Two are equal when the same rows fit both: what only tells the compactor how to go about it does not count.
+
     Attributes:
         id: its number in the catalog; the companion is ``ddstore.segment_<id>``.
         oid: the table's oid in PostgreSQL.
         segments: label of the companion table, which holds one row per segment.
         cold: label of the foreign table over the segments; None without the extension.
+        profile: the decode-cost budget of new segments.
+        segment_rows: rows in a full segment; None leaves it to the profile.
+        min_rows: a series with fewer hot rows than this is left alone.
         hot_for: rows younger than this stay in the heap.
         changes: what happened to the table's columns behind DDStore's back, in words; see :func:`require_intact`.
     """
@@ -84,10 +90,10 @@ class ManagedTable:
     name: str
     segments: str
     cold: str | None
-    profile: str
-    segment_rows: int
-    min_rows: int
-    hot_for: timedelta
+    profile: Profile = field(compare=False)
+    segment_rows: int | None = field(compare=False)
+    min_rows: int = field(compare=False)
+    hot_for: timedelta = field(compare=False)
     time: ManagedColumn
     keys: tuple[ManagedColumn, ...]
     values: tuple[ManagedColumn, ...]
@@ -107,6 +113,11 @@ class ManagedTable:
     def segments_identifier(self) -> pgsql.Identifier:
         """The companion table, quoted for SQL."""
         return pgsql.Identifier("ddstore", f"segment_{self.id}")
+
+    @property
+    def full_segment_rows(self) -> int:
+        """Rows in a full segment: the table's own number, else its profile's."""
+        return self.segment_rows or self.profile.segment_rows
 
     @cached_property
     def columns(self) -> dict[str, ManagedColumn]:
@@ -258,7 +269,7 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
         name=row["name"],
         segments=row["segments"],
         cold=row["cold"],
-        profile=row["profile"],
+        profile=Profile.named(row["profile"]),
         segment_rows=row["segment_rows"],
         min_rows=row["min_rows"],
         hot_for=timedelta(microseconds=row["hot_for_us"]),

@@ -1,4 +1,4 @@
-"""Managing tables: create one, adopt one in place, let one go, and the bounds it keeps."""
+"""Managing tables: create one, adopt one in place, let one go; the bounds and the compactor's policy that it keeps."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
 from ddstore.db.relation import PlannedColumn, Relation, check_manageable, inspect, plan_columns
 from ddstore.errors import BoundConflict, SchemaMismatch
+from ddstore.profiles import Profile
 
 __all__ = [
     "adopt",
@@ -47,6 +48,7 @@ __all__ = [
     "ensure_samples",
     "orphans",
     "set_column_bound",
+    "set_policy",
     "set_series_bound",
 ]
 
@@ -63,8 +65,8 @@ def create_table(
     key: Mapping[str, str] | Sequence[str] = (),
     columns: Mapping[str, Bound | tuple[str, Bound]],
     time_type: str = "timestamptz",
-    profile: str = "balanced",
-    segment_rows: int = 16384,
+    profile: Profile = Profile.BALANCED,
+    segment_rows: int | None = None,
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
     hot_index: HotIndex = "brin",
@@ -76,7 +78,7 @@ def create_table(
         time: name of the time column, of type ``time_type``.
         key: the key columns, name -> type; a mere sequence of names means ``text``.
         columns: the value columns, name -> bound or (type, bound); the type defaults to ``float8``.
-        profile, segment_rows, min_rows, hot_for: settings of the compactor, see :class:`ManagedTable`.
+        profile, segment_rows, min_rows, hot_for: the compactor's policy, see :class:`ManagedTable`.
         hot_index: the index on the rows that are not compacted yet. "brin" lets writes run as fast as without an
             index; "btree" suits many small reads of many hot rows. A key of a type that BRIN does not know (bool, an
             enum) makes it a btree.
@@ -96,8 +98,8 @@ def create_table(
     with translate_errors(), conn.transaction():
         label = _create_plain_table(conn, name, time, time_type, keys, {n: type_ for n, (type_, _) in values.items()})
         bounds = {n: bound for n, (_, bound) in values.items()}
-        settings = profile, segment_rows, min_rows, hot_for
-        return _manage(conn, label, time, list(keys), bounds, settings, hot_index)
+        policy = profile, segment_rows, min_rows, hot_for
+        return _manage(conn, label, time, list(keys), bounds, policy, hot_index)
 
 
 def adopt(
@@ -107,8 +109,8 @@ def adopt(
     time: str,
     key: Sequence[str] = (),
     max_error: Mapping[str, Bound] | None = None,
-    profile: str = "balanced",
-    segment_rows: int = 16384,
+    profile: Profile = Profile.BALANCED,
+    segment_rows: int | None = None,
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
     hot_index: HotIndex = "btree",
@@ -138,8 +140,8 @@ def adopt(
                 plan_columns(found, time=time, key=key, max_error=bounds)
                 create_hot_index(conn, found, time=time, key=key, kind=hot_index, concurrently=True)
         with conn.transaction():
-            settings = profile, segment_rows, min_rows, hot_for
-            return _manage(conn, relation, time, key, bounds, settings, hot_index)
+            policy = profile, segment_rows, min_rows, hot_for
+            return _manage(conn, relation, time, key, bounds, policy, hot_index)
 
 
 def ensure_samples(conn: Connection) -> ManagedTable:
@@ -286,6 +288,33 @@ def set_column_bound(conn: Connection, table: ManagedTable, column: ManagedColum
         )
 
 
+def set_policy(
+    conn: Connection,
+    table: ManagedTable,
+    *,
+    profile: Profile | None = None,
+    segment_rows: int | None = None,
+    min_rows: int | None = None,
+    hot_for: timedelta | None = None,
+) -> ManagedTable:
+    """Change how the compactor goes about a table, for segments to come; what is None stays as it is.
+
+    All None changes nothing, and needs no right.
+
+    Args:
+        segment_rows: 0 leaves it to the profile from now on.
+
+    Raises:
+        SchemaMismatch: a setting is out of its range, or the table is not managed any more.
+        NotPermitted: the role may not write the catalog.
+    """
+    policy = {"profile": profile, "segment_rows": segment_rows, "min_rows": min_rows, "hot_for": hot_for}
+    if any(value is not None for value in policy.values()):
+        with translate_errors(), _in_range(table.label), conn.transaction():
+            conn.execute(sql("update_policy"), {"table_id": table.id, **policy})
+    return load_table(conn, table.id)
+
+
 def _check_hot_index(hot_index: str) -> None:
     if hot_index not in get_args(HotIndex):
         raise SchemaMismatch(f"hot_index={hot_index!r} is unknown", remedy="Use brin or btree.")
@@ -301,7 +330,7 @@ def _check_bound(table: ManagedTable, column: ManagedColumn, bound: Bound) -> No
         )
 
 
-_Settings = tuple[str, int, int, timedelta]
+_Policy = tuple[Profile, int | None, int, timedelta]
 
 
 def _manage(
@@ -310,7 +339,7 @@ def _manage(
     time: str,
     key: Sequence[str],
     bounds: Mapping[str, Bound],
-    settings: _Settings,
+    policy: _Policy,
     hot_index: HotIndex,
 ) -> ManagedTable:
     """Do the catalog's and the companion's part, in the caller's transaction."""
@@ -322,7 +351,7 @@ def _manage(
     check_manageable(relation)
     columns = plan_columns(relation, time=time, key=key, max_error=bounds)
     create_hot_index(conn, relation, time=time, key=key, kind=hot_index, concurrently=False)
-    table_id = _insert_catalog_rows(conn, relation, columns, settings)
+    table_id = _insert_catalog_rows(conn, relation, columns, policy)
     segments = create_companion(conn, table_id, relation, columns)
     conn.execute(sql("set_segments"), {"table_id": table_id, "segments": segments})
     table = load_table(conn, table_id)
@@ -333,10 +362,10 @@ def _manage(
 
 
 def _insert_catalog_rows(
-    conn: Connection, relation: Relation, columns: Sequence[PlannedColumn], settings: _Settings
+    conn: Connection, relation: Relation, columns: Sequence[PlannedColumn], policy: _Policy
 ) -> int:
-    profile, segment_rows, min_rows, hot_for = settings
-    try:
+    profile, segment_rows, min_rows, hot_for = policy
+    with _in_range(relation.label):
         row = conn.execute(
             sql("insert_managed_table"),
             {
@@ -347,12 +376,6 @@ def _insert_catalog_rows(
                 "hot_for": hot_for,
             },
         ).fetchone()
-    except pg_errors.CheckViolation as error:
-        raise SchemaMismatch(
-            f"a setting is out of its range: {error.diag.message_primary}",
-            series=relation.label,
-            remedy="profile is fast, balanced or archive; segment_rows 16 to 1048576; min_rows above 0; hot_for >= 0.",
-        ) from error
     assert row is not None
     table_id = int(row[0])
     with conn.cursor() as cursor:
@@ -372,6 +395,18 @@ def _insert_catalog_rows(
             ],
         )
     return table_id
+
+
+@contextmanager
+def _in_range(label: str) -> Iterator[None]:
+    try:
+        yield
+    except (pg_errors.CheckViolation, pg_errors.NumericValueOutOfRange) as error:
+        raise SchemaMismatch(
+            f"a setting is out of its range: {error.diag.message_primary}",
+            series=label,
+            remedy="profile is fast, balanced or archive; segment_rows 16 to 1048576; min_rows above 0; hot_for >= 0.",
+        ) from error
 
 
 def _create_plain_table(

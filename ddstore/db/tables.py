@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 __all__ = [
+    "codings",
     "compaction",
     "managed_column",
     "managed_table",
@@ -38,7 +39,7 @@ managed_table_row = sa.Table(
     sa.Column("segments", pg.REGCLASS, unique=True),
     sa.Column("cold", pg.REGCLASS, unique=True),
     sa.Column("profile", sa.Text, nullable=False),
-    sa.Column("segment_rows", sa.Integer, nullable=False),
+    sa.Column("segment_rows", sa.Integer),
     sa.Column("min_rows", sa.Integer, nullable=False),
     sa.Column("hot_for", pg.INTERVAL, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -100,6 +101,25 @@ segments = sa.Table(
     sa.Column("table_id", sa.Integer),
 )
 
+#: The view ``ddstore.codings``: series' columns by mode and coder of their segments, sizes in bytes.
+codings = sa.Table(
+    "codings",
+    metadata,
+    sa.Column("relation", pg.REGCLASS),
+    sa.Column("series", pg.JSONB),
+    sa.Column("column_name", sa.Text),
+    sa.Column("mode", sa.Integer),
+    sa.Column("coder", sa.Integer),
+    sa.Column("segments", sa.BigInteger),
+    sa.Column("rows", sa.BigInteger),
+    sa.Column("non_null", sa.BigInteger),
+    sa.Column("bytes", sa.BigInteger),
+    sa.Column("bits_per_sample", sa.Double),
+    sa.Column("escapes", sa.BigInteger),
+    sa.Column("exact_segments", sa.BigInteger),
+    sa.Column("table_id", sa.Integer),
+)
+
 #: The view ``ddstore.models``: trained models, their sizes in bytes, and how they were trained.
 models = sa.Table(
     "models",
@@ -122,6 +142,7 @@ compaction = sa.Table(
     sa.Column("relation", pg.REGCLASS),
     sa.Column("series", pg.JSONB),
     sa.Column("state", sa.Text),
+    sa.Column("profile", sa.Text),
     sa.Column("worker", sa.Text),
     sa.Column("attempts", sa.Integer),
     sa.Column("not_before", sa.DateTime(timezone=True)),

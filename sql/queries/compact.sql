@@ -52,15 +52,15 @@ WITH wanted AS (
     FOR UPDATE OF job SKIP LOCKED
 ), claimed AS (
     UPDATE ddstore.job
-    SET state = 'running', worker = %(worker)s, heartbeat = now(), started_at = now(), finished_at = NULL,
+    SET state = 'running', profile = %(profile)s, worker = %(worker)s, heartbeat = now(), started_at = now(), finished_at = NULL,
         attempts = CASE job.state WHEN 'failed' THEN job.attempts + 1 ELSE 1 END,
         rows = 0, segments = 0, bytes = 0, note = NULL, error = NULL
     FROM free
     WHERE job.id = free.id
     RETURNING job.id, job.series_key
 ), added AS (
-    INSERT INTO ddstore.job (table_id, series_key, worker)
-    SELECT %(table_id)s, series_key, %(worker)s
+    INSERT INTO ddstore.job (table_id, series_key, profile, worker)
+    SELECT %(table_id)s, series_key, %(profile)s, %(worker)s
     FROM wanted
     WHERE NOT EXISTS (
         SELECT FROM ddstore.job WHERE job.table_id = %(table_id)s AND job.series_key = wanted.series_key)

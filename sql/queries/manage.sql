@@ -153,6 +153,15 @@ DO UPDATE SET bound_kind = excluded.bound_kind, bound_value = excluded.bound_val
 UPDATE ddstore.managed_column SET bound_kind = %(bound_kind)s, bound_value = %(bound_value)s
 WHERE table_id = %(table_id)s AND id = %(column_id)s;
 
+-- name: update_policy
+-- NULL leaves a setting as it is; no segment_rows at all is 0.
+UPDATE ddstore.managed_table
+SET profile = coalesce(%(profile)s::text, profile),
+    segment_rows = CASE %(segment_rows)s::bigint WHEN 0 THEN NULL ELSE coalesce(%(segment_rows)s, segment_rows) END,
+    min_rows = coalesce(%(min_rows)s::bigint, min_rows),
+    hot_for = coalesce(%(hot_for)s::interval, hot_for)
+WHERE id = %(table_id)s;
+
 -- name: cold_name
 -- Schema and name of a managed table's foreign table.
 SELECT n.nspname, c.relname

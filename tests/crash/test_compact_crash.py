@@ -195,8 +195,8 @@ def test_the_process_is_killed(twins: Twins, database_url: str) -> None:
 def test_a_vanished_worker_is_noticed(twins: Twins) -> None:
     twins.insert(1, 100)
     twins.conn.execute(
-        """INSERT INTO ddstore.job (table_id, series_key, worker, heartbeat)
-           VALUES (%s, '["a"]', 'gone', now() - interval '1 hour')""",
+        """INSERT INTO ddstore.job (table_id, series_key, profile, worker, heartbeat)
+           VALUES (%s, '["a"]', 'fast', 'gone', now() - interval '1 hour')""",
         [twins.table.id],
     )
     twins.conn.commit()
@@ -208,7 +208,8 @@ def test_a_vanished_worker_is_noticed(twins: Twins) -> None:
 def test_a_living_worker_is_left_alone(twins: Twins) -> None:
     twins.insert(1, 100)
     twins.conn.execute(
-        "INSERT INTO ddstore.job (table_id, series_key, worker) VALUES (%s, '[\"a\"]', 'busy')", [twins.table.id]
+        "INSERT INTO ddstore.job (table_id, series_key, profile, worker) VALUES (%s, '[\"a\"]', 'fast', 'busy')",
+        [twins.table.id],
     )
     twins.conn.commit()
     assert twins.compact().series == []

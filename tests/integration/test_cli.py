@@ -239,7 +239,18 @@ def test_help_teaches() -> None:
     top = run_cli("--help")
     assert top.code == 0
     assert "Exit codes" in top.out
-    for command in ("demo", "migrate", "doctor", "create-table", "adopt", "write", "compact", "query", "verify"):
+    for command in (
+        "demo",
+        "migrate",
+        "doctor",
+        "create-table",
+        "adopt",
+        "policy",
+        "write",
+        "compact",
+        "query",
+        "verify",
+    ):
         assert command in top.out
         assert f"ddstore {command}" in run_cli(command, "--help").out
 

@@ -30,8 +30,8 @@ def table(plain: Connection) -> ManagedTable:
                                        c5_array, c5_count)
         VALUES ('a', 7, '2024-01-01', '2024-01-02', 3, '\\x01', '\\x0102', '\\x010203', 1, 3, '{x,y,NULL}', 2),
                ('b', NULL, '2024-01-01', '2024-01-02', 2, '\\x01', NULL, '\\x01', NULL, 2, '{}', 0);
-        INSERT INTO ddstore.job (table_id, series_key, state, worker, rows, segments, bytes, error)
-        VALUES (1, '["a", "7"]', 'failed', 'w1', 3, 1, 9, 'out of tape');
+        INSERT INTO ddstore.job (table_id, series_key, state, profile, worker, rows, segments, bytes, error)
+        VALUES (1, '["a", "7"]', 'failed', 'archive', 'w1', 3, 1, 9, 'out of tape');
         """
     )
     return table
@@ -75,8 +75,10 @@ def test_tables(plain: Connection, table: ManagedTable) -> None:
 def test_models_and_compaction(plain: Connection, table: ManagedTable) -> None:
     model = plain.execute("SELECT relation::text, column_name, series, bytes, record FROM ddstore.models").fetchone()
     assert model == ("plant.sensors", "temp", ["a", "7"], 2, {"seed": 1})
-    job = plain.execute("SELECT relation::text, series, state, worker, rows, error FROM ddstore.compaction").fetchone()
-    assert job == ("plant.sensors", ["a", "7"], "failed", "w1", 3, "out of tape")
+    job = plain.execute(
+        "SELECT relation::text, series, state, profile, worker, rows, error FROM ddstore.compaction"
+    ).fetchone()
+    assert job == ("plant.sensors", ["a", "7"], "failed", "archive", "w1", 3, "out of tape")
 
 
 def test_one_series_without_keys(plain: Connection) -> None:
@@ -106,7 +108,7 @@ def test_others_see_names_but_neither_series_nor_data(
 ) -> None:
     plain.commit()
     with connect(ordinary_role(plain_database_url)) as other:
-        for view in ("segments", "models", "compaction"):
+        for view in ("segments", "codings", "models", "compaction"):
             assert other.execute(f"SELECT * FROM ddstore.{view}".encode()).fetchall() == []
         seen = other.execute("SELECT segments, cold_rows, segment_bytes FROM ddstore.tables").fetchall()
         assert seen == [(None, None, None)]

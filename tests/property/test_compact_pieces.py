@@ -13,6 +13,7 @@ from ddstore.compact.encode import cut
 from ddstore.compact.plan import SeriesPlan, group_plans
 from ddstore.compact.rows import HotRows
 from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.profiles import Profile
 
 TABLE = ManagedTable(
     id=1,
@@ -21,7 +22,7 @@ TABLE = ManagedTable(
     name="t",
     segments="ddstore.segment_1",
     cold=None,
-    profile="balanced",
+    profile=Profile.BALANCED,
     segment_rows=64,
     min_rows=8,
     hot_for=timedelta(0),

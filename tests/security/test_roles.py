@@ -103,7 +103,15 @@ def test_without_rights_nothing_is_seen(roles: Roles) -> None:
     for table in ("ward.pulse", roles.segments):
         roles.denied(f"BEGIN; LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         roles.other.execute("ROLLBACK")
-    for view in ("segments", "models", "compaction", "list_segments()", "list_segments(1)"):
+    for view in (
+        "segments",
+        "codings",
+        "models",
+        "compaction",
+        "list_segments()",
+        "list_segments(1)",
+        "list_codings(1)",
+    ):
         assert roles.seen(f"SELECT * FROM ddstore.{view}") == []
     # Names, settings and sizes are as public as in PostgreSQL's own catalogs; contents are not.
     public = roles.seen("SELECT * FROM ddstore.tables") + roles.seen("SELECT * FROM ddstore.managed_column")

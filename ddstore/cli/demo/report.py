@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddstore.cli.demo.steps import Check, Demo, Sizes
-from ddstore.cli.stats import modes_text
+from ddstore.cli.stats import codings_text
 from ddstore.cli.text import bytes_text, rate_text, series_text
 
 __all__ = ["print_report"]
@@ -62,15 +62,11 @@ def _columns(console: Console, demo: Demo) -> None:
     table.add_column("column", no_wrap=True)
     for name in ("max error", "worst error", "beyond", "bits"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("modes")
+    table.add_column("coding")
     for check in demo.checks:
         mine = [column for column in demo.stats.columns if column.column == check.column]
         values = sum(column.values for column in mine)
         bits = 8 * sum(column.bytes + column.model_bytes for column in mine) / values if values else None
-        modes: dict[str, int] = {}
-        for column in mine:
-            for mode, count in column.modes.items():
-                modes[mode] = modes.get(mode, 0) + count
         unit = demo.data.units.get(check.column, "")
         table.add_row(
             Text(f"{check.column}, {unit}" if unit else check.column),
@@ -80,7 +76,7 @@ def _columns(console: Console, demo: Demo) -> None:
             else f"{check.worst:.4g} ({100 * check.share:.0f} %)",
             Text(f"{check.beyond:,}", "red" if check.beyond else "green"),
             rate_text(bits),
-            modes_text(modes),
+            codings_text(coding for column in mine for coding in column.codings),
         )
     console.print(table)
     values = sum(check.values for check in demo.checks)
