@@ -26,10 +26,8 @@ from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError, NotInstalled
 from ddstore.profiles import Profile
 
-__all__ = ["MIN_SEGMENTS", "SeriesModel", "Trainer", "load_models"]
+__all__ = ["SeriesModel", "Trainer", "least_rows", "load_models"]
 
-#: A model is shared by many segments or it does not pay: with fewer than this at hand nothing is trained.
-MIN_SEGMENTS = 4
 #: Segments this much larger per sample than the model's record promises: the series has changed, train anew.
 DRIFT = 1.25
 
@@ -38,7 +36,15 @@ _LATENT_BITS = 32 / _WINDOW  # per sample: what even a perfect prediction costs
 _MODEL_BYTES = 50_000  # what a decoder and its encoder take, rounded down
 _SECONDS_PER_MODEL = 20.0
 _LEAST_SECONDS = 2.0
-_TRIAL_SEGMENTS = 4
+# A model is shared by many segments or it does not pay: by this many, or by fewer long ones of as many rows.
+_LEAST_SEGMENTS, _LEAST_ROWS = 4, 65_536
+# Trials encode this many segments, or fewer long ones of as many rows.
+_TRIAL_SEGMENTS, _TRIAL_ROWS = 4, 65_536
+
+
+def least_rows(segment_rows: int) -> int:
+    """Rows of a series at hand, in segments of ``segment_rows``, below which nothing is trained."""
+    return min(_LEAST_SEGMENTS * segment_rows, _LEAST_ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +107,7 @@ def load_models(conn: Connection, plans: Sequence[SeriesPlan]) -> dict[tuple[Ser
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One column of the rows at hand."""
+    """One column of the rows at hand, which fill at least one segment of ``segment_rows``."""
 
     values: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -114,7 +120,8 @@ class _Sample:
         """Cost over a few whole segments spread over the rows, and whether the model was of use."""
         codec = None if model is None else model.codec()
         whole = len(self.values) // self.segment_rows
-        chosen = np.unique(np.linspace(0, whole - 1, _TRIAL_SEGMENTS).round().astype(int))
+        wanted = min(_TRIAL_SEGMENTS, -(-_TRIAL_ROWS // self.segment_rows))
+        chosen = np.unique(np.linspace(0, whole - 1, wanted).round().astype(int))
         size, used = 0, False
         for number in chosen:
             part = slice(number * self.segment_rows, (number + 1) * self.segment_rows)
@@ -157,7 +164,7 @@ class Trainer:
         """
         options = self._options
         profile, segment_rows = options.profile_for(plan.table), options.segment_rows_for(plan.table)
-        if len(values) < MIN_SEGMENTS * segment_rows or options.train == "never":
+        if len(values) < least_rows(segment_rows) or options.train == "never":
             return current
         if profile is Profile.FAST:  # no room for a model in its decode budget
             return current
@@ -169,7 +176,7 @@ class Trainer:
             self._tried.add(this)
             report.note(f"{column.name}: {why}")
             return current
-        sample = _Sample(values, valid, column.type, bound, profile, segment_rows)
+        sample = _Sample(values, valid, column.type, bound, profile, min(segment_rows, len(values)))
         if current is not None:
             if not _drifted(current, sample):
                 return current

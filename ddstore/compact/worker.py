@@ -21,7 +21,7 @@ from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_tabl
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
 from ddstore.compact.rows import HotRows, coded_columns, read_edges, read_rows, row_width
-from ddstore.compact.train import MIN_SEGMENTS, SeriesModel, Trainer, load_models
+from ddstore.compact.train import SeriesModel, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
@@ -151,7 +151,7 @@ class _Run:
         if not plans:
             return
         # What is large enough to train a model on is not lumped together with others.
-        alone = min(MIN_SEGMENTS * self._options.segment_rows_for(plans[0].table), COMMIT_ROWS)
+        alone = min(least_rows(self._options.segment_rows_for(plans[0].table)), COMMIT_ROWS)
         most = READ_BYTES // row_width(plans[0].table)
         for group in group_plans(plans, max_rows=most, max_series=GROUP_SERIES, alone_rows=alone):
             if self._stop():

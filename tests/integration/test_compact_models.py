@@ -14,6 +14,7 @@ from ddstore.db.catalog import ManagedTable
 from ddstore.db.copy import CopyField, copy_in
 from ddstore.db.manage import create_table, drop_orphans, set_column_bound
 from ddstore.db.pool import Connection, Database
+from ddstore.profiles import Profile
 from fix_model import periodic
 
 SEGMENT = 4096
@@ -128,6 +129,23 @@ def test_noise_keeps_no_model_and_is_remembered(
     assert len(trainings) == 1
     row = conn.execute("SELECT rows FROM ddstore.model_trial").fetchone()
     assert row == (17 * SEGMENT,)
+
+
+def test_long_segments_are_trained_for_as_short_ones(
+    db: Database, conn: Connection, epochs: list[int], trainings: list[int]
+) -> None:
+    """What a model has to pay for itself on are rows, not segments of whatever length."""
+    epochs[0] = 2
+    table = create_table(conn, "kept", time="time", columns={"v": Absolute(1.0)}, profile=Profile.ARCHIVE)
+    conn.commit()
+    _write(conn, table, periodic(65_535))
+    _compact(db)
+    assert trainings == []
+    _write(conn, table, periodic(65_536 + 77), 65_535)  # not half a segment
+    report = _compact(db)
+    assert len(trainings) == 1
+    assert (report.rows, report.segments) == (65_536 + 77, 1)
+    assert verify(db).ok
 
 
 def test_another_bound_is_another_trial(
