@@ -35,6 +35,7 @@ class CodingStats:
         bytes: latents and residuals, or the arrays.
         bits_per_sample: ``8 * bytes / rows``; models, which other codings may share, are not in it.
         escapes: values stored bit-exact beside the lattice.
+        exact_segments: segments that are bit-exact by construction.
     """
 
     mode: str
@@ -45,6 +46,7 @@ class CodingStats:
     bytes: int
     bits_per_sample: float
     escapes: int
+    exact_segments: int
 
 
 @dataclass(slots=True)
@@ -216,6 +218,7 @@ def _columns(conn: Connection, table: ManagedTable) -> _Columns:
                 bytes=size,
                 bits_per_sample=8 * size / rows,
                 escapes=escapes,
+                exact_segments=exact,
             )
         )
     return found
@@ -244,6 +247,9 @@ def _finish(stats: ColumnStats) -> None:
         stats.ratio = WIDTHS[stats.type] * stats.values / stored
     if any(coding.mode == "damaged" for coding in stats.codings):
         stats.note = "damaged segments: run ddstore verify"
-    elif stats.exact_segments and stats.max_error != "Lossless()":
-        whole = "all" if stats.exact_segments == stats.segments else f"{stats.exact_segments}"
-        stats.note = f"{whole} segments are stored exactly: the bound is finer than the values' own grid or resolution"
+    elif stats.max_error != "Lossless()":
+        # What lies on a line is exact whatever the bound.
+        fine = sum(coding.exact_segments for coding in stats.codings if coding.mode != "linear")
+        if fine:
+            whole = "all segments are" if fine == stats.segments else f"{fine} of {stats.segments} segments are"
+            stats.note = f"{whole} stored exactly: the bound is finer than the values' own grid or resolution"

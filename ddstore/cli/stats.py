@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -61,16 +62,7 @@ def _print(one: TableStats, limit: int) -> None:
     console.print(f"  {disk}", markup=False, soft_wrap=True)
     if not one.columns:
         return
-    table = Table(header_style="bold")
-    table.add_column("series", overflow="fold")
-    table.add_column("column", overflow="fold")
-    table.add_column("max error", no_wrap=True)
-    for name in ("values", "bits", "ratio", "escapes", "models"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("coding", overflow="fold")
-    for column in one.columns[: limit or None]:
-        table.add_row(*map(Text, _cells(column)))
-    console.print(table)
+    console.print(_table(one.columns[: limit or None]))
     for column in one.columns:
         if column.note:
             label = f"{series_text(column.series)} {column.column}"
@@ -79,22 +71,29 @@ def _print(one: TableStats, limit: int) -> None:
         console.print(f"  {len(one.columns) - limit} more; --series 0 shows all", markup=False)
 
 
-def _cells(column: ColumnStats) -> list[str]:
-    return [
-        series_text(column.series),
-        column.column,
-        column.max_error,
-        f"{column.values:,}",
-        rate_text(column.bits_per_sample),
-        rate_text(column.ratio, "x"),
-        f"{column.escapes:,}",
-        bytes_text(column.model_bytes),
-        codings_text(column.codings),
-    ]
+def _table(columns: Sequence[ColumnStats]) -> Table:
+    # What most tables have none of does not take the place of the rest.
+    escapes = any(column.escapes for column in columns)
+    models = any(column.model_bytes for column in columns)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("series", overflow="fold")
+    table.add_column("column", overflow="fold")
+    table.add_column("max error", no_wrap=True)
+    numbers = ["values", "bits", "ratio", *(["escapes"] if escapes else []), *(["models"] if models else [])]
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("coding", no_wrap=True)
+    for column in columns:
+        cells = [series_text(column.series), column.column, column.max_error, f"{column.values:,}"]
+        cells += [rate_text(column.bits_per_sample), rate_text(column.ratio, "x")]
+        cells += [f"{column.escapes:,}"] if escapes else []
+        cells += [bytes_text(column.model_bytes)] if models else []
+        table.add_row(*map(Text, [*cells, codings_text(column.codings)]))
+    return table
 
 
 def codings_text(codings: Iterable[CodingStats]) -> str:
-    """How segments are coded: ``lattice/mix 20 (83 %), raw/mix 4 (17 %)``; of several columns or series together."""
+    """How segments are coded, a line each: ``lattice/mix 20 (83 %)``; of several columns or series together."""
     codings = list(codings)
     total = sum(coding.rows for coding in codings)
     segments: Counter[str] = Counter()
@@ -103,4 +102,4 @@ def codings_text(codings: Iterable[CodingStats]) -> str:
         name = f"{coding.mode}/{coding.coder}" if coding.coder else coding.mode
         segments[name] += coding.segments
         rows[name] += coding.rows
-    return ", ".join(f"{name} {segments[name]:,} ({100 * count / total:.0f} %)" for name, count in rows.most_common())
+    return "\n".join(f"{name} {segments[name]:,} ({100 * count / total:.0f} %)" for name, count in rows.most_common())

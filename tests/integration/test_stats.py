@@ -62,6 +62,14 @@ def test_stats_add_up(opened: Store) -> None:
     assert np.array_equal(opened.read("fine").values, values)
 
 
+def test_what_lies_on_a_line_is_no_fine_bound(opened: Store) -> None:
+    values = np.r_[np.zeros(2000), np.random.default_rng(1).normal(0, 1, 2000)]
+    opened.write(Series("flat at first", TIME, values, max_error=Absolute(0.1)))
+    opened.compact(train="never", segment_rows=1000)
+    (column,) = opened.stats()[0].columns
+    assert (column.exact_segments, column.segments, column.note) == (2, 4, None)
+
+
 def test_stats_without_rows(opened: Store) -> None:
     assert opened.stats() == []
     opened.create_table("t", time="t", columns={"x": Lossless(), "note": ("text", Lossless())})
