@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +12,21 @@ from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
 from ddstore.arrays import Column
-from ddstore.codec.segment import decode_column
-from ddstore.codec.times import decode_times
+from ddstore.codec.format import as_native, dtype_of
 from ddstore.db.catalog import ManagedColumn, ManagedTable
 from ddstore.db.copy import fetch_columns, select_cast, values_of
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
-from ddstore.errors import CorruptSegment, SchemaMismatch
+from ddstore.decoding import DecodedSegment, Pair, decode_segments
+from ddstore.errors import SchemaMismatch
 from ddstore.moments import PG_EPOCH_US, PG_MIN_US, moments_of, tick_bound
 from ddstore.series import Frame
 
-__all__ = ["DecodedSegment", "Selection", "begin_snapshot", "decode_segments", "read_table", "select_rows"]
+__all__ = ["Selection", "begin_snapshot", "read_table", "select_rows"]
 
-_SEGMENTS_AT_ONCE = 32
 _LEAST_HEAP_ROW = 28  # bytes that a row takes in the heap at the very least: its header and its line pointer
 _PG_MAX = 9_223_371_331_200_000_000  # the first microsecond since 2000 that is no timestamp any more
 
-Pair = tuple[NDArray[Any], NDArray[np.bool_] | None]
 _Managed = Sequence[ManagedColumn]
 
 
@@ -115,68 +111,6 @@ def begin_snapshot(conn: Connection) -> None:
     """Make the transaction that ``conn`` is about to begin read-only and of one snapshot."""
     conn.execute(sql("read_snapshot"))
     conn.execute(sql("read_plain_scan"))
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedSegment:
-    """The coded columns of one segment: ticks as stored, and (values, valid) by column id."""
-
-    id: int
-    time: NDArray[np.int64]
-    values: Mapping[int, Pair]
-
-
-def decode_segments(
-    conn: Connection, table: ManagedTable, columns: Iterable[ManagedColumn], condition: pgsql.Composable
-) -> Iterator[DecodedSegment]:
-    """Decode time and the given native ``columns`` of the segments that meet ``condition``, in order of t_min, id.
-
-    Segments stream from the server a few at a time and are decoded side by side; the core releases the GIL.
-
-    Raises:
-        CorruptSegment: names the segment, its table and the column.
-    """
-    coded = [column for column in columns if column.native]
-    parts = [pgsql.Identifier("t", name) for name in ("id", "n", "time")]
-    for column in coded:
-        parts += [pgsql.Identifier("t", f"c{column.id}_{part}") for part in ("latents", "residual", "model")]
-    query = pgsql.SQL(sql("read_payload")).format(
-        columns=pgsql.SQL(", ").join(parts), segments=table.segments_identifier, condition=condition
-    )
-    models: dict[int, bytes] = {}
-
-    def decode(row: tuple[Any, ...]) -> DecodedSegment:
-        id_, n, time, *rest = row
-        values: dict[int, Pair] = {}
-        name = table.time.name
-        try:
-            ticks = decode_times(time, n)
-            for position, column in enumerate(coded):
-                name = column.name
-                latents, residual, model = rest[3 * position : 3 * position + 3]
-                values[column.id] = decode_column(
-                    residual, latents, None if model is None else models[model], column.type, n
-                )
-        except (CorruptSegment, ValueError) as error:
-            what = error.what if isinstance(error, CorruptSegment) else str(error)
-            raise CorruptSegment(
-                f"segment {id_} of {table.segments} is damaged: {what}",
-                series=table.label,
-                column=name,
-                remedy="Other segments stay readable; ddstore verify lists every damaged one.",
-            ) from None
-        return DecodedSegment(id_, ticks, values)
-
-    with (
-        conn.cursor(name="ddstore_segments", binary=True) as cursor,
-        ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
-    ):
-        cursor.execute(query)
-        while rows := cursor.fetchmany(_SEGMENTS_AT_ONCE):
-            wanted = {m for row in rows for m in row[5::3] if m is not None} - models.keys()
-            if wanted:
-                models.update(conn.execute(sql("read_models"), {"ids": list(wanted)}, binary=True).fetchall())
-            yield from pool.map(decode, rows)
 
 
 def read_table(
@@ -286,70 +220,69 @@ def _read_hot(conn: Connection, table: ManagedTable, selection: Selection, keys:
 
 def _read_cold(conn: Connection, table: ManagedTable, selection: Selection, keys: _Managed, values: _Managed) -> _Rows:
     condition = selection.segments(table)
-    arrays = [column for column in values if not column.native]
-    casts = [select_cast(pgsql.Identifier("t", column.segment_column), column.type) for column in keys]
-    lengths = [pgsql.SQL("cardinality({})").format(pgsql.Identifier("t", f"c{column.id}_array")) for column in arrays]
-    query = pgsql.SQL(sql("read_segments")).format(
-        columns=pgsql.SQL(", ").join(
-            [pgsql.Identifier("t", "id"), pgsql.Identifier("t", "n"), *(e for e, _ in casts), *lengths]
-        ),
-        segments=table.segments_identifier,
-        condition=condition,
-    )
-    with conn.cursor() as cursor:
-        ids, counts, *rest = fetch_columns(
-            cursor, query, ["int8", "int4", *(type_ for _, type_ in casts), *["int4"] * len(arrays)]
-        )
-    n = counts.data
-    for column, length in zip(arrays, rest[len(casts) :], strict=True):
-        if (damaged := length.data != n).any():
-            raise CorruptSegment(
-                f"segment {ids.data[np.argmax(damaged)]} of {table.segments} is damaged: an array of another length",
-                series=table.label,
-                column=column.name,
-                remedy="Other segments stay readable; ddstore verify lists every damaged one.",
-            )
     segments = list(decode_segments(conn, table, values, condition))
     time = np.concatenate([np.empty(0, dtype=np.int64), *(segment.time for segment in segments)])
+    columns = dict(_read_keys(conn, table, keys, condition))
+    for column in values:
+        parts = [segment.values[column.id] for segment in segments]
+        if column.coded_as is None:
+            columns[column.name] = _read_entries(conn, table, column, segments, condition)
+        else:
+            data, valid = _join([(np.empty(0, dtype_of(as_native(column.coded_as))), None), *parts], None)
+            columns[column.name] = _pair(Column(data, valid), column.type, column.name)
     keep = np.ones(len(time), dtype=np.bool_)
     if selection.start is not None:
         keep &= time >= selection.start
     if selection.end is not None:
         keep &= time < selection.end
-    columns: dict[str, Pair] = {}
-    for managed, key in zip(keys, rest, strict=False):
-        data, valid = _pair(key, managed.type, managed.name)
-        columns[managed.name] = np.repeat(data, n), None if valid is None else np.repeat(valid, n)
-    for column in values:
-        if column.native:
-            columns[column.name] = _join([_empty(column), *(segment.values[column.id] for segment in segments)], None)
-    columns.update(_read_arrays(conn, table, arrays, condition))
     if not keep.all():
         time = time[keep]
         columns = {name: (data[keep], None if v is None else v[keep]) for name, (data, v) in columns.items()}
     return _Rows(time, columns)
 
 
-def _empty(column: ManagedColumn) -> Pair:
-    return np.empty(0, dtype=f"{column.type[0]}{column.type[-1]}"), None
-
-
-def _read_arrays(
-    conn: Connection, table: ManagedTable, columns: Sequence[ManagedColumn], condition: pgsql.Composable
-) -> Mapping[str, Pair]:
-    if not columns:
-        return {}
-    arrays = [pgsql.Identifier(f"c{column.id}_array") for column in columns]
-    casts = [
-        select_cast(pgsql.SQL("unnest({})").format(array), column.type)
-        for array, column in zip(arrays, columns, strict=True)
-    ]
-    query = pgsql.SQL(sql("read_arrays")).format(
-        columns=pgsql.SQL(", ").join(expression for expression, _ in casts),
-        arrays=pgsql.SQL(", ").join(arrays),
+def _read_keys(
+    conn: Connection, table: ManagedTable, keys: _Managed, condition: pgsql.Composable
+) -> Iterator[tuple[str, Pair]]:
+    """Key columns of the segments' rows."""
+    casts = [select_cast(pgsql.Identifier("t", column.segment_column), column.type) for column in keys]
+    query = pgsql.SQL(sql("read_segments")).format(
+        columns=pgsql.SQL(", ").join([pgsql.Identifier("t", "n"), *(expression for expression, _ in casts)]),
         segments=table.segments_identifier,
         condition=condition,
     )
     with conn.cursor() as cursor:
-        found = fetch_columns(cursor, query, [type_ for _, type_ in casts])
-    return {c.name: _pair(column, c.type, c.name) for c, column in zip(columns, found, strict=True)}
+        n, *found = fetch_columns(cursor, query, ["int4", *(type_ for _, type_ in casts)])
+    for managed, key in zip(keys, found, strict=True):
+        data, valid = _pair(key, managed.type, managed.name)
+        yield managed.name, (np.repeat(data, n.data), None if valid is None else np.repeat(valid, n.data))
+
+
+def _read_entries(
+    conn: Connection,
+    table: ManagedTable,
+    column: ManagedColumn,
+    segments: Sequence[DecodedSegment],
+    condition: pgsql.Composable,
+) -> Pair:
+    """One column whose values the core does not code: its arrays' elements, each in the rows that have it."""
+    array = pgsql.Identifier(f"c{column.id}_array")
+    expression, type_ = select_cast(pgsql.SQL("unnest({})").format(array), column.type)
+    query = pgsql.SQL(sql("read_arrays")).format(
+        columns=expression, arrays=array, segments=table.segments_identifier, condition=condition
+    )
+    with conn.cursor() as cursor:
+        (found,) = fetch_columns(cursor, query, [type_])
+    entries, there = _pair(found, column.type, column.name)
+    # One more, which is NULL, for the rows that have none.
+    entries = np.append(entries, np.array([None]) if entries.dtype == object else np.zeros(1, entries.dtype))
+    there = np.append(np.ones(len(found), np.bool_) if there is None else there, False)
+    at = np.full(sum(len(segment.time) for segment in segments), len(found))
+    row = first = 0
+    for segment in segments:
+        positions, valid = segment.values[column.id]
+        rows = at[row : row + len(positions)]
+        np.copyto(rows, positions + first, where=True if valid is None else valid)
+        row, first = row + len(positions), first + segment.entries[column.id]
+    valid = there[at]
+    return entries[at], None if valid.all() else valid

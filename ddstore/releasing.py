@@ -9,13 +9,13 @@ import numpy as np
 from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
-from ddstore.db.catalog import ManagedTable
+from ddstore.db.catalog import ManagedColumn, ManagedTable
 from ddstore.db.copy import WIDTHS, CopyField, copy_in
 from ddstore.db.manage import drop_management
 from ddstore.db.pool import Connection
 from ddstore.db.queries import Escaped, sql
+from ddstore.decoding import DecodedSegment, Pair, decode_segments
 from ddstore.errors import SchemaMismatch
-from ddstore.reading import DecodedSegment, decode_segments
 
 __all__ = ["ReleaseReport", "release_table"]
 
@@ -90,17 +90,26 @@ def _fields(table: ManagedTable, segments: list[DecodedSegment]) -> list[CopyFie
         CopyField("time", "8", np.concatenate([segment.time for segment in segments])),
     ]
     for column in table.values:
-        if column.native:
-            pairs = [segment.values[column.id] for segment in segments]
-            valid = np.concatenate([np.ones(len(v), np.bool_) if mask is None else mask for v, mask in pairs])
-            data = np.concatenate([values for values, _ in pairs])
-            fields.append(CopyField(f"c{column.id}", str(WIDTHS[column.type]), data, valid))
+        parts = [_staged(segment, column) for segment in segments]
+        valid = np.concatenate([np.ones(len(v), np.bool_) if mask is None else mask for v, mask in parts])
+        width = WIDTHS[_staged_type(column)]
+        fields.append(CopyField(f"c{column.id}", str(width), np.concatenate([v for v, _ in parts]), valid))
     return fields
+
+
+def _staged(segment: DecodedSegment, column: ManagedColumn) -> Pair:
+    values, valid = segment.values[column.id]
+    return (values, valid) if column.coded_as is not None else (values + np.int32(1), valid)
+
+
+def _staged_type(column: ManagedColumn) -> str:
+    """A column's own type, or that of positions among the elements of its array, from 1."""
+    return column.type if column.coded_as is not None else "int4"
 
 
 def _stage(table: ManagedTable) -> pgsql.Composed:
     columns = [("time", table.time.type)]
-    columns += [(f"c{column.id}", column.type) for column in table.values if column.native]
+    columns += [(f"c{column.id}", _staged_type(column)) for column in table.values]
     return pgsql.SQL(sql("release_stage")).format(
         columns=pgsql.SQL(", ").join(
             pgsql.SQL("{} {}").format(pgsql.Identifier(name), pgsql.Identifier("pg_catalog", type_))
@@ -110,23 +119,24 @@ def _stage(table: ManagedTable) -> pgsql.Composed:
 
 
 def _insert(table: ManagedTable) -> pgsql.Composed:
-    arrays = [column for column in table.values if not column.native]
     sources = [pgsql.Identifier("r", "time")]
     sources += [pgsql.Identifier("s", column.segment_column) for column in table.keys]
-    sources += [pgsql.Identifier("r" if column.native else "a", f"c{column.id}") for column in table.values]
-    unnest: pgsql.Composable = pgsql.SQL("")
-    condition = pgsql.SQL("r.segment = s.id")
-    if arrays:
-        unnest = pgsql.SQL("CROSS JOIN LATERAL unnest({}) WITH ORDINALITY AS a ({}, row)").format(
-            pgsql.SQL(", ").join(pgsql.Identifier("s", f"c{column.id}_array") for column in arrays),
-            pgsql.SQL(", ").join(pgsql.Identifier(f"c{column.id}") for column in arrays),
+    entries: list[pgsql.Composable] = []
+    for column in table.values:
+        name = f"c{column.id}"
+        if column.coded_as is not None:
+            sources.append(pgsql.Identifier("r", name))
+            continue
+        sources.append(pgsql.Identifier(name, "value"))
+        entries.append(
+            pgsql.SQL(sql("release_entries")).format(
+                array=pgsql.Identifier(f"{name}_array"), segments=table.segments_identifier, name=pgsql.Identifier(name)
+            )
         )
-        condition = pgsql.SQL("r.segment = s.id AND r.row = a.row")
     return pgsql.SQL(sql("release_rows")).format(
         table=Escaped(table.identifier),
         columns=pgsql.SQL(", ").join(Escaped(pgsql.Identifier(name)) for name in table.columns),
         values=pgsql.SQL(", ").join(sources),
         segments=table.segments_identifier,
-        arrays=unnest,
-        condition=condition,
+        entries=pgsql.SQL("\n").join(entries),
     )

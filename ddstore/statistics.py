@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql as pgsql
 
 from ddstore.codec.format import Coder, Mode
-from ddstore.db.catalog import NATIVE_TYPES, ManagedTable, SeriesKey, load_series_bounds
+from ddstore.db.catalog import CODED_AS, ManagedTable, SeriesKey, load_series_bounds
 from ddstore.db.copy import WIDTHS
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
@@ -27,12 +27,13 @@ class CodingStats:
 
     Attributes:
         mode: how the column is predicted, as in docs/format.md (``lattice``, ``btae``); its number where this version
-            does not know the name; ``array`` for types the core does not code; ``damaged`` where the bytes do not
-            begin like a column (``verify`` finds other damage).
+            does not know the name; ``damaged`` where the bytes do not begin like a column (``verify`` finds other
+            damage). Of types that the core does not code, how the positions in the list of distinct values are; or
+            ``array``: a value per row.
         coder: how residuals became bits (``mix``), by name or number as well; None for arrays and damaged columns.
         segments, rows: how many, NULLs included.
         share: ``rows`` as a part of the column's cold rows, 0 to 1.
-        bytes: latents and residuals, or the arrays.
+        bytes: latents, residuals and arrays.
         bits_per_sample: ``8 * bytes / rows``; models, which other codings may share, are not in it.
         escapes: values stored bit-exact beside the lattice.
         exact_segments: segments that are bit-exact by construction.
@@ -56,7 +57,7 @@ class ColumnStats:
     Attributes:
         series: the key's values as text; empty for a table without key columns.
         rows: cold rows; ``values`` of them are not NULL.
-        bytes: what they take in segments: residuals and latents, or the arrays.
+        bytes: what they take in segments: residuals, latents and arrays.
         model_bytes: the series' shared models, as decoding needs them.
         bits_per_sample: ``8 * bytes / rows``; models are not in it.
         ratio: ``width * values / (bytes + model_bytes)``; None without cold values, or for types without a width.
@@ -100,8 +101,8 @@ class TableStats:
         payload_bytes: timestamps, residuals, latents and arrays in all segments; ``time_bytes`` of them timestamps.
         model_bytes: shared models as decoding needs them; ``encoder_bytes`` is what further encoding needs besides.
         segments_size, hot_size: on disk, with indexes and TOAST: the companion, and the table's own heap.
-        raw_bytes: cold timestamps and fixed-width values as PostgreSQL holds them, without row headers.
-        ratio: ``raw_bytes / (payload_bytes + model_bytes)``, arrays left out on both sides; None without cold rows.
+        raw_bytes: cold timestamps, and values of types that the core codes, as PostgreSQL holds them, without headers.
+        ratio: ``raw_bytes / (payload_bytes + model_bytes)``, other types left out of both; None without cold rows.
     """
 
     table: str
@@ -136,7 +137,7 @@ def table_stats(conn: Connection, table: ManagedTable) -> TableStats:
     encoder_bytes = _add_models(conn, table, columns)
     for stats in columns.values():
         _finish(stats)
-    coded = [stats for stats in columns.values() if stats.type in NATIVE_TYPES]
+    coded = [stats for stats in columns.values() if stats.type in CODED_AS]
     raw_bytes = _TIME_BYTES * rows_cold + sum(WIDTHS[stats.type] * stats.values for stats in coded)
     model_bytes = sum(stats.model_bytes for stats in columns.values())
     stored = time_bytes + sum(stats.bytes for stats in coded) + model_bytes
@@ -207,7 +208,7 @@ def _columns(conn: Connection, table: ManagedTable) -> _Columns:
         stats.bytes += size
         stats.escapes += escapes
         stats.exact_segments += exact
-        unknown = "damaged" if column.native else "array"
+        unknown = "array" if column.coded_as is None else "damaged"
         stats.codings.append(
             CodingStats(
                 mode=unknown if mode is None else _name(Mode, mode),
@@ -243,7 +244,7 @@ def _add_models(conn: Connection, table: ManagedTable, columns: _Columns) -> int
 def _finish(stats: ColumnStats) -> None:
     stats.bits_per_sample = 8 * stats.bytes / stats.rows
     stored = stats.bytes + stats.model_bytes
-    if stats.values and stored and stats.type in NATIVE_TYPES:
+    if stats.values and stored and stats.type in CODED_AS:
         stats.ratio = WIDTHS[stats.type] * stats.values / stored
     if any(coding.mode == "damaged" for coding in stats.codings):
         stats.note = "damaged segments: run ddstore verify"

@@ -131,19 +131,20 @@ BEGIN
                         FILTER (WHERE m.role = 'key'), '') AS series,
                coalesce(string_agg(format('coalesce(octet_length(s.c%s_latents), 0)::bigint', m.id), ' + ')
                         FILTER (WHERE m.native), '0') AS latents,
-               coalesce(string_agg(format('octet_length(s.c%s_residual)::bigint', m.id), ' + ')
-                        FILTER (WHERE m.native), '0') AS residual,
+               coalesce(string_agg(format('coalesce(octet_length(s.c%s_residual), 0)::bigint', m.id), ' + ')
+                        FILTER (WHERE m.role = 'value'), '0') AS residual,
                coalesce(string_agg(format('pg_column_size(s.c%s_array)::bigint', m.id), ' + ')
                         FILTER (WHERE m.role = 'value' AND NOT m.native), '0') AS arrays,
                coalesce(string_agg(format(
                             CASE WHEN m.native
                                  THEN '(%1$L, coalesce(octet_length(s.c%2$s_latents), 0) + octet_length(s.c%2$s_residual))'
-                                 ELSE '(%1$L, pg_column_size(s.c%2$s_array))' END, m.name, m.id), ', ')
+                                 ELSE '(%1$L, pg_column_size(s.c%2$s_array) + coalesce(octet_length(s.c%2$s_residual), 0))'
+                            END, m.name, m.id), ', ')
                         FILTER (WHERE m.role = 'value'), '(NULL, 0)') AS by_column
         INTO parts
         FROM (SELECT c.id, c.name, c.role,
                      EXISTS (SELECT FROM pg_attribute a
-                             WHERE a.attrelid = managed.segments AND a.attname = format('c%s_residual', c.id)) AS native
+                             WHERE a.attrelid = managed.segments AND a.attname = format('c%s_latents', c.id)) AS native
               FROM ddstore.managed_column c
               WHERE c.table_id = managed.id) m;
         RETURN QUERY EXECUTE format(
@@ -188,16 +189,14 @@ BEGIN
         SELECT coalesce(string_agg(format('s.k%s::text', m.id), ', ' ORDER BY m.id)
                         FILTER (WHERE m.role = 'key'), '') AS series,
                string_agg(format(
-                   CASE WHEN m.native
-                        THEN '(%1$s::smallint, s.c%1$s_count,'
-                             ' coalesce(octet_length(s.c%1$s_latents), 0) + octet_length(s.c%1$s_residual),'
-                             ' CASE WHEN octet_length(s.c%1$s_residual) >= 10 THEN substr(s.c%1$s_residual, 1, 10) END)'
-                        ELSE '(%1$s::smallint, s.c%1$s_count, pg_column_size(s.c%1$s_array), NULL::bytea)' END, m.id),
-                   ', ' ORDER BY m.id) FILTER (WHERE m.role = 'value') AS columns
+                   '(%1$s::smallint, s.c%1$s_count, %2$s + coalesce(octet_length(s.c%1$s_residual), 0),'
+                   ' CASE WHEN octet_length(s.c%1$s_residual) >= 10 THEN substr(s.c%1$s_residual, 1, 10) END)', m.id,
+                   format(CASE WHEN m.native THEN 'coalesce(octet_length(s.c%s_latents), 0)'
+                               ELSE 'pg_column_size(s.c%s_array)' END, m.id)), ', ' ORDER BY m.id) FILTER (WHERE m.role = 'value') AS columns
         INTO parts
         FROM (SELECT c.id, c.role,
                      EXISTS (SELECT FROM pg_attribute a
-                             WHERE a.attrelid = managed.segments AND a.attname = format('c%s_residual', c.id)) AS native
+                             WHERE a.attrelid = managed.segments AND a.attname = format('c%s_latents', c.id)) AS native
               FROM ddstore.managed_column c
               WHERE c.table_id = managed.id) m;
         -- The count of escapes follows that of rows; both take seven bits a byte, at most three.
@@ -316,7 +315,7 @@ COMMENT ON VIEW ddstore.segments IS
     'Compressed segments: series, time range, rows, and payload bytes in total and per column.';
 COMMENT ON VIEW ddstore.codings IS
     'Series columns by how their segments are coded: numbers of mode and coder as in docs/format.md (NULL where the column '
-    'is an array, or damaged), segments, rows, bytes of latents and residuals, and values stored exactly.';
+    'is an array, or damaged), segments, rows, bytes of latents, residuals and arrays, and values stored exactly.';
 COMMENT ON VIEW ddstore.models IS 'Trained models: whose they are, their size in bytes, and how they were trained.';
 COMMENT ON VIEW ddstore.compaction IS
     'What the compactor did last to each series, what it is doing now, and why a series failed.';

@@ -90,14 +90,15 @@ class ColdTable:
             given = list(values[column.name])
             name = f"c{column.id}"
             columns[f"{name}_count"] = Literal(sum(v is not None for v in given))
-            if not column.native:
+            if column.coded_as is None:
                 columns[f"{name}_array"] = SQL("{}::{}[]").format(Literal(given), SQL(column.type))
                 continue
             valid = np.array([v is not None for v in given])
             data = np.array([0 if v is None else v for v in given], dtype=DTYPES[column.type])
             coded = encode_column(data, None if valid.all() else valid, type=column.type, bound=Lossless())
             columns[f"{name}_residual"] = Literal(coded.residual)
-            columns[f"{name}_latents"] = Literal(coded.latents)
+            if column.native:
+                columns[f"{name}_latents"] = Literal(coded.latents)
         row = self.conn.execute(
             SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
                 self.table.segments_identifier,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ddstore.bounds import Bound
-from ddstore.codec.segment import encode_column
+from ddstore.codec.segment import EncodedColumn, encode_column
 from ddstore.codec.times import encode_times
-from ddstore.compact.commit import EncodedSegment
+from ddstore.compact.distinct import Distinct, find_distinct
+from ddstore.compact.insert import EncodedSegment
 from ddstore.compact.plan import SeriesPlan
-from ddstore.compact.rows import HotRows, coded_columns
+from ddstore.compact.rows import HotRows
 from ddstore.compact.train import SeriesModel
 from ddstore.errors import DDStoreError
 from ddstore.profiles import Profile
@@ -47,14 +48,19 @@ def encode_segment(
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time)
-    columns, used = [], []
-    for column, values, valid in zip(coded_columns(plan.table), rows.values, rows.valid, strict=True):
+    columns: list[EncodedColumn | Distinct | None] = []
+    used: list[SeriesModel | None] = []
+    for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
         model = models.get(column.id)
         try:
+            if column.coded_as is None:
+                columns.append(find_distinct(values, valid, profile))
+                used.append(None)
+                continue
             coded = encode_column(
                 values,
                 None if valid.all() else valid,
-                type=column.type,
+                type=column.coded_as,
                 bound=bounds.get(column.id, column.bound),
                 profile=profile,
                 model=None if model is None else model.codec(),

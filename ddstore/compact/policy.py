@@ -12,7 +12,7 @@ from ddstore.errors import InvalidSeries
 from ddstore.profiles import Profile
 
 if TYPE_CHECKING:
-    from ddstore.compact.commit import EncodedSegment
+    from ddstore.compact.insert import EncodedSegment
 
 __all__ = ["CompactOptions", "CompactReport", "Progress", "SeriesReport", "TrainPolicy"]
 
@@ -121,9 +121,9 @@ class SeriesReport:
         """Count one committed segment."""
         self.rows += len(segment.rows)
         self.segments += 1
-        self.samples += len(segment.rows) * len(segment.columns)
+        self.samples += len(segment.rows) * len(segment.coded)
         self.bytes += sum(map(len, segment.payload))
-        for column in segment.columns:
+        for column in segment.coded:
             self.modes[column.mode] = self.modes.get(column.mode, 0) + 1
 
     def note(self, text: str) -> None:

@@ -27,7 +27,6 @@ from ddstore.errors import SchemaMismatch
 
 __all__ = [
     "HotRows",
-    "coded_columns",
     "fetch_rows",
     "hot_columns",
     "read_edges",
@@ -52,8 +51,8 @@ class HotRows:
         place: int64, the row's ctid as ``block << 16 | offset``.
         xmin: int32 bit pattern of the transaction that wrote the row version.
         time: int64, as PostgreSQL stores it.
-        values: per coded column, in its own type; 0 where NULL.
-        valid: per coded column, False where NULL.
+        values: per value column, what the core codes of it, see :func:`hot_columns`; 0 where NULL.
+        valid: per value column, False where NULL.
     """
 
     filenode: int
@@ -118,16 +117,21 @@ class HotRows:
         return np.array([1, 0, 27, len(self), 1], ">i4").tobytes() + array.tobytes()
 
 
-def coded_columns(table: ManagedTable) -> tuple[ManagedColumn, ...]:
-    """Return the value columns that the core codes, in the order of :attr:`HotRows.values`."""
-    return tuple(column for column in table.values if column.native)
-
-
 def hot_columns(table: ManagedTable) -> pgsql.Composable:
-    """Return what a read selects besides the series: place, version, time, and the coded columns as ``v<id>``."""
-    named = [(hot_column(table.time), "time"), *((hot_column(c), f"v{c.id}") for c in coded_columns(table))]
+    """Return what a read selects besides the series: place, version, time, and the value columns as ``v<id>``.
+
+    A column whose values the core does not code comes as a 64-bit hash of each value's text (not of ``CAST(.. AS
+    text)``, which takes blanks off a char(n)).
+    """
+    named = [(hot_column(table.time), "time"), *((_coded_part(c), f"v{c.id}") for c in table.values)]
     columns = [pgsql.SQL("{} AS {}").format(column, pgsql.Identifier(name)) for column, name in named]
     return pgsql.SQL(", ").join([pgsql.SQL("hot.ctid AS place, hot.xmin AS version"), *columns])
+
+
+def _coded_part(column: ManagedColumn) -> pgsql.Composable:
+    if column.coded_as is not None:
+        return hot_column(column)
+    return pgsql.SQL(sql("compact_hash")).format(column=hot_column(column))
 
 
 def row_width(table: ManagedTable) -> int:
@@ -295,7 +299,7 @@ def _strung(table: ManagedTable) -> list[Strung]:
         Strung("place", "tid", nullable=False),
         Strung("version", "xid", nullable=False),
         Strung("time", table.time.type),
-        *(Strung(f"v{column.id}", column.type) for column in coded_columns(table)),
+        *(Strung(f"v{c.id}", "int8" if c.coded_as is None else c.type) for c in table.values),
     ]
 
 

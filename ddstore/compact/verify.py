@@ -71,8 +71,9 @@ class VerifyReport:
 def verify(database: Database, table: str | int | None = None, *, progress: Progress | None = None) -> VerifyReport:
     """Decode every segment of ``table`` (or of all managed tables) and check it against what its row says.
 
-    Checked are the checksums and the decoding of every column, the order and the ends of the times, and count, min,
-    max and sum of each column. Reads batch by batch, so compaction goes on meanwhile.
+    Checked are the checksums and the decoding of every column, the order and the ends of the times, count, min, max
+    and sum of each column, and that distinct values and positions belong together. Reads batch by batch, so
+    compaction goes on meanwhile.
 
     Args:
         progress: called after every batch with the table's label, and the segments done and known of so far.
@@ -154,7 +155,7 @@ class _Verifier:
                 yield table.time.name, "the first or last time is not what the segment's row says"
         for column in table.values:
             try:
-                what = self._native(column, row) if column.native else _array(column, row)
+                what = self._native(column, row) if column.native else _other(column, row)
             except CorruptSegment as error:
                 what = str(error)
             if what is not None:
@@ -208,10 +209,11 @@ def _segment_query(table: ManagedTable) -> pgsql.Composed:
             array = pgsql.Identifier(f"{prefix}_array")
             columns.append(
                 pgsql.SQL(
-                    "{count}, coalesce(array_length({array}, 1), 0) AS {length}, "
+                    "{residual}, {count}, coalesce(array_length({array}, 1), 0) AS {length}, "
                     "pg_catalog.num_nonnulls(VARIADIC {array}) AS {present}"
                 ).format(
                     array=array,
+                    residual=pgsql.Identifier(f"{prefix}_residual"),
                     count=pgsql.Identifier(f"{prefix}_count"),
                     length=pgsql.Identifier(f"{prefix}_length"),
                     present=pgsql.Identifier(f"{prefix}_present"),
@@ -232,11 +234,26 @@ def _moment(raw: bytes) -> int:
     return int.from_bytes(raw, "big", signed=True)
 
 
-def _array(column: ManagedColumn, row: dict[str, Any]) -> str | None:
-    prefix = column.segment_column
+def _other(column: ManagedColumn, row: dict[str, Any]) -> str | None:
+    prefix, n = column.segment_column, row["n"]
     length, present, count = row[f"{prefix}_length"], row[f"{prefix}_present"], row[f"{prefix}_count"]
-    if length != row["n"]:
-        return f"it holds {length} values for {row['n']} rows"
+    residual = row[f"{prefix}_residual"]
+    if residual is None:
+        if column.coded_as is not None:
+            return "its values are missing"
+        if length != n:
+            return f"it holds {length} values for {n} rows"
+    else:
+        values, valid = decode_column(residual, None, None, column.coded_as or "int4", n)
+        rows = values if valid is None else values[valid]
+        positions = 0 if column.coded_as is not None else int(rows.max(initial=-1)) + 1
+        if length != positions:
+            return f"it holds {length} values for {positions} positions"
+        if present != length:
+            return "a distinct value is NULL"
+        if positions and rows.min(initial=0) < 0:
+            return "a row has no value at its position"
+        present = len(rows)
     if present != count:
         return f"count is {present}, and the segment's row says {count}"
     return None

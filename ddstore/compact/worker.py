@@ -15,12 +15,13 @@ import psycopg
 from psycopg import errors as pg_errors
 
 from ddstore.bounds import Bound
-from ddstore.compact.commit import EncodedSegment, LeaseLost, commit_segments
+from ddstore.compact.commit import LeaseLost, commit_segments
 from ddstore.compact.encode import cut, encode_segment
+from ddstore.compact.insert import EncodedSegment
 from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_table
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
-from ddstore.compact.rows import HotRows, coded_columns, read_edges, read_rows, row_width
+from ddstore.compact.rows import HotRows, read_edges, read_rows, row_width
 from ddstore.compact.train import SeriesModel, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
@@ -321,7 +322,9 @@ class _Run:
         self, plan: SeriesPlan, rows: HotRows, bounds: Mapping[int, Bound], models: dict[int, SeriesModel]
     ) -> dict[int, SeriesModel]:
         chosen: dict[int, SeriesModel] = {}
-        for column, values, valid in zip(coded_columns(plan.table), rows.values, rows.valid, strict=True):
+        for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
+            if not column.native:
+                continue
             model = self._trainer.model_for(
                 plan,
                 column,

@@ -20,6 +20,7 @@ from ddstore.errors import SchemaMismatch
 from ddstore.profiles import Profile
 
 __all__ = [
+    "CODED_AS",
     "MAX_KEY_BYTES",
     "NATIVE_TYPES",
     "TIME_TYPES",
@@ -39,8 +40,14 @@ Role = Literal["time", "key", "value"]
 
 #: Bytes that the key of one series may have, as text: an entry of a btree index, such as ours on series, ends at 2,700.
 MAX_KEY_BYTES = 2048
-#: Value types that the core codes itself; every other type is stored as an array of its own.
+#: Numbers: value types that the core knows, and that may have a bound.
 NATIVE_TYPES = frozenset({"float4", "float8", "int2", "int4", "int8"})
+#: Value types whose values the core codes, and as which of its own. Of other types it codes which value a row has.
+CODED_AS: Mapping[str, str] = {type_: type_ for type_ in sorted(NATIVE_TYPES)} | {
+    "timestamptz": "int8",
+    "timestamp": "int8",
+    "date": "int4",
+}
 #: Types a time column may have.
 TIME_TYPES = frozenset({"timestamptz", "timestamp", "int8"})
 
@@ -57,8 +64,13 @@ class ManagedColumn:
 
     @property
     def native(self) -> bool:
-        """Whether the core codes this column; otherwise segments hold an array of the column's type."""
+        """Whether this column is of numbers: it may have a bound and models, and segments know its statistics."""
         return self.role == "value" and self.type in NATIVE_TYPES
+
+    @property
+    def coded_as(self) -> str | None:
+        """As which of its types the core codes a value column's values; None: it codes which value a row has."""
+        return CODED_AS.get(self.type)
 
     @property
     def segment_column(self) -> str:

@@ -50,7 +50,7 @@ def create_companion(conn: Connection, table_id: int, relation: Relation, column
         pgsql.SQL("t_min {0} NOT NULL, t_max {0} NOT NULL").format(_type(time)),
         pgsql.SQL("n int NOT NULL CHECK (n > 0), time bytea NOT NULL"),
     ]
-    parts += [_native_columns(c) if c.native else _array_columns(c) for c in values]
+    parts += [_native_columns(c) if c.native else _other_columns(c) for c in values]
     parts.append(pgsql.SQL("created_at timestamptz NOT NULL DEFAULT now()"))
     conn.execute(pgsql.SQL("CREATE TABLE {} ({})").format(name, pgsql.SQL(", ").join(parts)))
     _set_storage(conn, name, values)
@@ -166,16 +166,20 @@ def _native_columns(plan: PlannedColumn) -> Fragment:
 _NATIVE_PARTS = ("latents", "residual", "model", "count", "min", "max", "sum")
 
 
-def _array_columns(plan: PlannedColumn) -> Fragment:
-    return pgsql.SQL("{} {}[] NOT NULL, {} int NOT NULL").format(
-        pgsql.Identifier(f"c{plan.id}_array"), _type(plan.column), pgsql.Identifier(f"c{plan.id}_count")
+def _other_columns(plan: PlannedColumn) -> Fragment:
+    return pgsql.SQL("{} {}[] NOT NULL, {} bytea, {} int NOT NULL").format(
+        pgsql.Identifier(f"c{plan.id}_array"),
+        _type(plan.column),
+        pgsql.Identifier(f"c{plan.id}_residual"),
+        pgsql.Identifier(f"c{plan.id}_count"),
     )
 
 
 def _set_storage(conn: Connection, name: pgsql.Identifier, values: Sequence[PlannedColumn]) -> None:
     """Spare the server from compressing what is already dense; let it compress the arrays as well as it can."""
     external = ["time"]
-    external += [f"c{c.id}_{part}" for c in values if c.native for part in ("latents", "residual")]
+    external += [f"c{c.id}_latents" for c in values if c.native]
+    external += [f"c{c.id}_residual" for c in values]
     actions = [pgsql.SQL("ALTER {} SET STORAGE EXTERNAL").format(pgsql.Identifier(column)) for column in external]
     row = conn.execute(sql("lz4_available")).fetchone()
     if row is not None and row[0]:

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql as pgsql
 
 from ddstore.bounds import Bound, Lossless
-from ddstore.db.catalog import NATIVE_TYPES, TIME_TYPES, Role, parse_name
+from ddstore.db.catalog import CODED_AS, NATIVE_TYPES, TIME_TYPES, Role, parse_name
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 from ddstore.errors import NotPermitted, SchemaMismatch
@@ -76,7 +76,7 @@ class PlannedColumn:
 
     @property
     def native(self) -> bool:
-        """Whether the core codes the column."""
+        """Whether the column is of numbers."""
         return self.role == "value" and self.column.type in NATIVE_TYPES
 
 
@@ -221,7 +221,7 @@ def _check_type(relation: Relation, plan: PlannedColumn) -> None:
         trouble = "cannot be a key: it has no order", "Use a type that btree indexes know, such as text or int8."
     elif plan.bound.kind != "lossless" and not plan.native:
         trouble = f"cannot have a max_error ({plan.bound})", f"Only {', '.join(sorted(NATIVE_TYPES))} can."
-    elif column.type in NATIVE_TYPES and column.type_schema != "pg_catalog":
+    elif column.type in CODED_AS and column.type_schema != "pg_catalog":
         trouble = f"of schema {column.type_schema} is confusable with PostgreSQL's own", "Rename that type."
     elif role == "value" and not plan.native and not column.array:
         trouble = "cannot be stored in segments", "Types without an array type, arrays included, are not supported."

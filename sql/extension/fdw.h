@@ -38,16 +38,24 @@
 
 /* ---- options.c: which column of the segment table feeds which column of the foreign table ---- */
 
-typedef enum { DDFDW_ABSENT = 0, DDFDW_TIME, DDFDW_KEY, DDFDW_NATIVE, DDFDW_ARRAY } DdfdwSource;
+typedef enum {
+	DDFDW_ABSENT = 0,
+	DDFDW_TIME,
+	DDFDW_KEY,
+	DDFDW_NATIVE, /* numbers: coded by the core */
+	DDFDW_MOMENT, /* times and dates: coded by the core, with an array that is empty and only tells the type */
+	DDFDW_ARRAY,  /* any other type: an array of the rows' values; or of distinct ones, and the core codes which */
+} DdfdwSource;
 
 /* One column of the foreign table. A column without the option (added after compaction) reads as NULL. */
 typedef struct DdfdwBinding {
 	DdfdwSource source;
 	Oid type;
-	dd_type native;	 /* DDFDW_NATIVE */
-	AttrNumber main; /* k<id>, c<id>_residual or c<id>_array; t_max for time */
+	dd_type native;	 /* of what the core coded: DDFDW_NATIVE, DDFDW_MOMENT; DDFDW_ARRAY: positions in the array */
+	AttrNumber main; /* k<id> or c<id>_residual; t_max for time */
 	AttrNumber latents; /* DDFDW_NATIVE */
 	AttrNumber model; /* DDFDW_NATIVE */
+	AttrNumber array; /* DDFDW_ARRAY */
 } DdfdwBinding;
 
 /* A foreign table, its segment table ("companion") and how their columns correspond. */

@@ -199,6 +199,7 @@ need_column(Relation rel, const char *name, Oid type)
 	return attno;
 }
 
+/* As what the core codes values of this type; 0: it does not. */
 static dd_type
 native_type(Oid type)
 {
@@ -208,6 +209,9 @@ native_type(Oid type)
 	case INT8OID: return DD_INT64;
 	case FLOAT4OID: return DD_FLOAT32;
 	case FLOAT8OID: return DD_FLOAT64;
+	case TIMESTAMPTZOID:
+	case TIMESTAMPOID: return DD_INT64;
+	case DATEOID: return DD_INT32;
 	default: return 0;
 	}
 }
@@ -218,22 +222,21 @@ bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 	Oid array_type = get_array_type(binding->type);
 	char name[NAMEDATALEN];
 
+	binding->native = native_type(binding->type);
 	/* Whichever of the two there is must have the type of today: it may have been altered. */
 	snprintf(name, sizeof name, "%s_min", column);
 	find_column(companion, name, binding->type);
 	snprintf(name, sizeof name, "%s_array", column);
-	binding->main = find_column(companion, name, array_type);
-	if (binding->main != InvalidAttrNumber) {
-		binding->source = DDFDW_ARRAY;
-		return;
-	}
-	binding->native = native_type(binding->type);
-	if (!binding->native)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
-				errmsg("segment table \"%s\" has no column \"%s\"", RelationGetRelationName(companion), name));
-	binding->source = DDFDW_NATIVE;
+	binding->array = binding->native ? find_column(companion, name, array_type) : need_column(companion, name, array_type);
 	snprintf(name, sizeof name, "%s_residual", column);
 	binding->main = need_column(companion, name, BYTEAOID);
+	if (binding->array != InvalidAttrNumber) {
+		binding->source = binding->native ? DDFDW_MOMENT : DDFDW_ARRAY;
+		if (binding->source == DDFDW_ARRAY)
+			binding->native = DD_INT32;
+		return;
+	}
+	binding->source = DDFDW_NATIVE;
 	snprintf(name, sizeof name, "%s_latents", column);
 	binding->latents = need_column(companion, name, BYTEAOID);
 	snprintf(name, sizeof name, "%s_model", column);

@@ -198,23 +198,6 @@ load_key(DdfdwColumn *column, TupleTableSlot *row)
 	column->nulls = &column->key_null;
 }
 
-static void
-load_array(const DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row)
-{
-	AttrNumber attno = column->binding->main;
-	ArrayType *array = DatumGetArrayTypeP(fetch(segment, row, attno));
-	int16 typlen;
-	bool typbyval, *nulls;
-	char typalign;
-	int count;
-
-	if (ARR_NDIM(array) != 1 || ARR_DIMS(array)[0] != (int)segment->n || ARR_ELEMTYPE(array) != column->binding->type)
-		damaged(segment, attno, DD_CORRUPT, "the array does not have one element per row");
-	get_typlenbyvalalign(column->binding->type, &typlen, &typbyval, &typalign);
-	deconstruct_array(array, column->binding->type, typlen, typbyval, typalign, &column->datums, &nulls, &count);
-	column->nulls = nulls;
-}
-
 /* 2- and 4-byte values as Datums; float4 travels as its bit pattern, as PostgreSQL has it. */
 static void
 widen(dd_type type, const void *raw, Datum *wide, uint32 count)
@@ -232,21 +215,17 @@ widen(dd_type type, const void *raw, Datum *wide, uint32 count)
 	}
 }
 
+/* The first `want` rows of what the core coded; the workspace and the column's buffers live until the next segment. */
 static void
-load_native(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
+load_coded(DdfdwSegment *segment, DdfdwColumn *column, Bytes residual, Bytes latents, const dd_model *model, uint32 want)
 {
 	const DdfdwBinding *binding = column->binding;
-	Bytes residual = fetch_bytes(row, binding->main), latents = fetch_bytes(row, binding->latents);
-	bool wide = binding->native == DD_INT64 || binding->native == DD_FLOAT64, no_model;
-	Datum model_id = slot_getattr(row, binding->model, &no_model);
-	const dd_model *model = NULL;
+	bool wide = binding->native == DD_INT64 || binding->native == DD_FLOAT64;
 	uint8_t *valid = NULL;
 	void *raw;
 	dd_column_info info;
 	dd_error err = {DD_OK, ""};
 
-	if (!no_model && (model = ddfdw_models_get(segment->models, DatumGetInt64(model_id), &err)) == NULL)
-		damaged(segment, binding->model, err.status, err.what);
 	if (dd_column_peek(residual.data, residual.len, model, &info, &err) != DD_OK)
 		damaged(segment, binding->main, err.status, err.what);
 	if (info.n != segment->n || info.type != binding->native || info.workspace > MaxAllocSize - 64)
@@ -264,6 +243,61 @@ load_native(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uin
 	for (uint32 i = 0; valid && i < want; i++)
 		valid[i] = !valid[i]; /* the core says what is valid, PostgreSQL what is NULL */
 	column->nulls = (const bool *)valid;
+}
+
+static void
+load_native(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
+{
+	const DdfdwBinding *binding = column->binding;
+	bool no_model;
+	Datum model_id = slot_getattr(row, binding->model, &no_model);
+	const dd_model *model = NULL;
+	dd_error err = {DD_OK, ""};
+
+	if (!no_model && (model = ddfdw_models_get(segment->models, DatumGetInt64(model_id), &err)) == NULL)
+		damaged(segment, binding->model, err.status, err.what);
+	load_coded(segment, column, fetch_bytes(row, binding->main), fetch_bytes(row, binding->latents), model, want);
+}
+
+/* One element per row, or distinct ones and, coded by the core, which of them each row has. */
+static void
+load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
+{
+	const DdfdwBinding *binding = column->binding;
+	/* A copy: the segment outlives the slot, and with it the page of the segment table. */
+	ArrayType *array = DatumGetArrayTypePCopy(fetch(segment, row, binding->array));
+	Bytes residual = fetch_bytes(row, binding->main);
+	int16 typlen;
+	bool typbyval, *nulls;
+	char typalign;
+	int count;
+	Datum *elements;
+
+	if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != binding->type)
+		damaged(segment, binding->array, DD_CORRUPT, "it is no list of the column's values");
+	get_typlenbyvalalign(binding->type, &typlen, &typbyval, &typalign);
+	deconstruct_array(array, binding->type, typlen, typbyval, typalign, &elements, &nulls, &count);
+	if (residual.data == NULL) {
+		if (count != (int)segment->n)
+			damaged(segment, binding->array, DD_CORRUPT, "the array does not have one element per row");
+		column->datums = elements;
+		column->nulls = nulls;
+		return;
+	}
+	for (int i = 0; i < count; i++)
+		if (nulls[i])
+			damaged(segment, binding->array, DD_CORRUPT, "a distinct value is NULL");
+	load_coded(segment, column, residual, (Bytes){NULL, 0}, NULL, want);
+	for (uint32 i = 0; i < want; i++) {
+		int32 position = DatumGetInt32(column->datums[i]);
+
+		if (column->nulls && column->nulls[i])
+			column->datums[i] = (Datum)0;
+		else if (position >= 0 && position < count)
+			column->datums[i] = elements[position];
+		else
+			damaged(segment, binding->main, DD_CORRUPT, "a row has no value at its position");
+	}
 }
 
 /* Decode the first `want` rows of the columns the query needs. */
@@ -291,10 +325,13 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 			column->nulls = NULL;
 			break;
 		case DDFDW_KEY: load_key(column, row); break;
-		case DDFDW_ARRAY: load_array(segment, column, row); break;
+		case DDFDW_ARRAY: load_array(segment, column, row, want); break;
+		case DDFDW_MOMENT:
+			load_coded(segment, column, fetch_bytes(row, column->binding->main), (Bytes){NULL, 0}, NULL, want);
+			break;
 		case DDFDW_NATIVE: load_native(segment, column, row, want); break;
 		}
-		decoding |= column->binding->source == DDFDW_NATIVE || column->binding->source == DDFDW_ARRAY;
+		decoding |= column->binding->native != 0;
 		CHECK_FOR_INTERRUPTS();
 	}
 	clock_stop(segment, &start);

@@ -119,20 +119,47 @@ DELETE FROM ONLY {table} AS hot
 WHERE hot.ctid = ANY (%(rows)s::tid[])
 RETURNING 0::int4 AS series, {columns};
 
+-- name: compact_hash
+-- Of a value's text as its type prints it, byte for byte. If different values have one hash, nothing is lost by it.
+CASE WHEN num_nulls({column}) = 0 THEN hashtextextended(concat({column}) COLLATE "C", 0) END
+
 -- name: compact_gather
 -- Columns that the core does not code, gathered from the very rows that are deleted; nothing when one is gone.
-SELECT {arrays} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]) HAVING count(*) = %(n)s;
+SELECT {columns} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]) HAVING count(*) = %(n)s;
+
+-- name: compact_values
+-- One of these columns: the value of each row, and the distinct ones of the rows in which each first comes.
+array_agg({column} ORDER BY {time}, hot.ctid) AS {values},
+coalesce((SELECT array_agg({column} ORDER BY {time}, hot.ctid)
+          FROM ONLY {table} AS hot WHERE hot.ctid = ANY ({first}::tid[])), '{{}}') AS {distinct},
+count({column})::int AS {count}
+
+-- name: compact_pays
+-- Whether distinct values and positions give back exactly the values, and are smaller than these. TOAST may halve
+-- values, above all those that come again and again, but cannot do anything about positions.
+CASE WHEN {residual}::bytea IS NULL THEN false
+     WHEN pg_column_size({distinct}) + 2 * octet_length({residual}::bytea) >= pg_column_size({values}) THEN false
+     ELSE record_image_eq(ROW({values}), ROW((
+         SELECT array_agg(entry.value ORDER BY r.number)
+         FROM unnest({positions}::int4[]) WITH ORDINALITY AS r (position, number)
+         LEFT JOIN (SELECT unnest({distinct}) AS value, generate_subscripts({distinct}, 1) AS position) AS entry
+             USING (position))))
+END AS {pays}
 
 -- name: compact_key
 -- A key column of the series, as one of its rows has it.
 (SELECT {key} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(row)s::tid[]));
 
 -- name: compact_insert
--- One segment, and a hash of its bytes as the server holds them.
-WITH moved AS ({gather})
+-- One segment, and hashes of its bytes as the server holds them: of times and values, and of positions, where they pay.
+WITH gathered AS ({gather}), moved AS MATERIALIZED (SELECT gathered.*{pays} FROM gathered)
 INSERT INTO {segments} ({columns})
 SELECT {values} FROM moved
-RETURNING sha256({payload});
+RETURNING sha256({payload}), ARRAY[{positions}]::bytea[];
+
+-- name: compact_plan
+-- The planner does not know how many values and positions a segment has; a nested loop over them would be quadratic.
+SET LOCAL enable_nestloop = off;
 
 -- name: compact_bounds
 -- The bounds that some series keep for themselves.

@@ -24,7 +24,7 @@ WHERE i.indrelid = %(oid)s AND i.indisvalid
 LIMIT 1;
 
 -- name: read_segments
--- What is small of the segments: how many rows, and whose.
+-- Of the segments how many rows they have, and whose.
 SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 
 -- name: read_payload
@@ -32,7 +32,7 @@ SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 
 -- name: read_arrays
--- The other columns of the same segments, element by element.
+-- One of the other columns of the same segments, element by element.
 SELECT {columns} FROM (
     SELECT {arrays} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 ) AS s

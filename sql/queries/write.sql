@@ -1,7 +1,7 @@
 -- Writing through Python. The rows themselves go by binary COPY, see ddstore/db/copy.py.
 
 -- name: release_stage
--- Decoded rows on their way back: which segment, which row of it, and the columns that the core codes.
+-- Decoded rows on their way back: which segment, which row of it, and what the core coded of each column.
 CREATE TEMPORARY TABLE ddstore_release (segment bigint, row bigint, {columns}) ON COMMIT DROP;
 
 -- name: release_block
@@ -16,13 +16,21 @@ SELECT id FROM {segments} ORDER BY t_min, id;
 SELECT set_config('enable_nestloop', 'off', true);
 
 -- name: release_rows
--- Back into the table: keys and arrays straight from the segments, the rest from what was decoded.
+-- Back into the table: keys and elements of arrays straight from the segments, the rest from what was decoded.
 INSERT INTO {table} ({columns})
 SELECT {values}
-FROM {segments} AS s {arrays}
-JOIN pg_temp.ddstore_release AS r ON {condition}
+FROM {segments} AS s
+JOIN pg_temp.ddstore_release AS r ON r.segment = s.id
+{entries}
 WHERE s.id = ANY (%(ids)s)
 ORDER BY s.t_min, s.id, r.row;
+
+-- name: release_entries
+-- The elements of one column's arrays, counted from 1 whatever an array's own bounds are.
+LEFT JOIN (
+    SELECT id AS segment, unnest({array}) AS value, generate_series(1, cardinality({array})) AS position
+    FROM {segments} WHERE id = ANY (%(ids)s)) AS {name}
+    ON {name}.segment = r.segment AND {name}.position = r.{name}
 
 -- name: release_emptied
 TRUNCATE pg_temp.ddstore_release;

@@ -128,7 +128,7 @@ def test_what_is_no_column_is_damaged(opened: Store) -> None:
     (stats,) = opened.stats("t")
     found = {column.column: column for column in stats.columns}
     (note,) = found["note"].codings
-    assert (note.mode, note.coder, note.segments, note.share) == ("array", None, 4, 1.0)
+    assert (note.mode, note.coder, note.segments, note.share) == ("linear", "mix", 4, 1.0)
     assert [(c.mode, c.coder, c.rows) for c in found["x"].codings] == [("damaged", None, 3000), ("linear", "mix", 1000)]
     assert found["x"].note == "damaged segments: run ddstore verify"
     assert found["note"].note is None
