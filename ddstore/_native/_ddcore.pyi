@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from numpy.typing import NDArray
@@ -20,9 +21,18 @@ class ColumnInfo(TypedDict):
     model_crc: int
     escapes: int
     exact: bool
+    sides: tuple[int, ...]
 
+# sides: (checksum, type, values of all n rows) of each column that peek_column's `sides` names, in its order.
 def decode_column(
-    residual: Buffer, latents: Buffer | None, model: Buffer | None, type: int, n: int, want: int, /
+    residual: Buffer,
+    latents: Buffer | None,
+    model: Buffer | None,
+    type: int,
+    n: int,
+    want: int,
+    sides: Sequence[tuple[int, int, Buffer]] | None = None,
+    /,
 ) -> tuple[bytearray, bytearray | None]: ...
 def peek_column(residual: Buffer, /) -> ColumnInfo: ...
 def encode_column(
@@ -49,6 +59,9 @@ def encode_column(
     model: Buffer | None,
     levels: Buffer | None,
     capacity: int,
+    width: int = 1,
+    stride: int = 0,
+    sides: Sequence[tuple[int, int, Buffer, float, float, int]] | None = None,
 ) -> bytes | None: ...
 def describe_model(data: Buffer, /) -> tuple[int, int, float, float]: ...
 def tube(low: Buffer, width: Buffer, cost: Buffer, /) -> bytearray: ...

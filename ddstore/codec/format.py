@@ -46,12 +46,15 @@ class Mode(IntEnum):
     LATTICE = 1
     BTAE = 2
     LINEAR = 3
+    INTERP = 4
+    ADAPTIVE = 5
 
 
 class Coder(IntEnum):
     """How residuals become bits: the high four bits of a column's mode byte. RAW and LINEAR columns have MIX."""
 
     MIX = 0
+    CM = 2
 
 
 class LatticeKind(IntEnum):

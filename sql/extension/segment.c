@@ -235,7 +235,7 @@ load_coded(DdfdwSegment *segment, DdfdwColumn *column, Bytes residual, Bytes lat
 	raw = wide ? (void *)column->datums : reserve(segment, &column->raw, sizeof(int32) * want);
 	if (info.has_invalid)
 		valid = reserve(segment, &column->valid, want);
-	if (dd_column_decode(residual.data, residual.len, latents.data, latents.len, model, binding->native, segment->n, want, raw,
+	if (dd_column_decode(residual.data, residual.len, latents.data, latents.len, model, NULL, 0, binding->native, segment->n, want, raw,
 						 valid, reserve_workspace(segment, info.workspace), info.workspace, &err) != DD_OK)
 		damaged(segment, binding->main, err.status, err.what);
 	if (!wide)

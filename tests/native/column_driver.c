@@ -71,7 +71,7 @@ static size_t one(const uint8_t *p, size_t len, int mending, uint32_t *sum, unsi
 		uint8_t *values = malloc((size_t)want * 8 + 1), *valid = malloc((size_t)want + 1);
 
 		status = dd_column_decode(part[0], sizes[0], part[1], sizes[1], sizes[2] > 0 ? &model : NULL,
-					  (dd_type)p[0], n, want, values, valid, workspace, info.workspace, &err);
+					  NULL, 0, (dd_type)p[0], n, want, values, valid, workspace, info.workspace, &err);
 		if (status == DD_OK) {
 			size_t width = p[0] == DD_INT16 ? 2 : p[0] == DD_INT32 || p[0] == DD_FLOAT32 ? 4 : 8;
 

@@ -90,7 +90,10 @@ dd_status dd_column_peek(const uint8_t *residual, size_t residual_len, const dd_
 				 .model_crc = c.model_crc,
 				 .escapes = c.escapes,
 				 .exact = (c.flags & DD_FLAG_EXACT) != 0,
+				 .sides = c.sides,
 				 .workspace = dd_column_workspace(&c, model)};
+	for (unsigned k = 0; k < c.sides; k++)
+		info->side_crc[k] = c.side[k].crc;
 	return DD_OK;
 }
 
@@ -125,8 +128,9 @@ static void decode_rows(const dd_column *c, const int32_t *predictions, uint32_t
 }
 
 dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const uint8_t *latents, size_t latents_len,
-			   const dd_model *model, dd_type type, uint32_t n, uint32_t want, void *values, uint8_t *valid,
-			   void *workspace, size_t workspace_len, dd_error *err)
+			   const dd_model *model, const dd_side *sides, unsigned n_sides, dd_type type, uint32_t n,
+			   uint32_t want, void *values, uint8_t *valid, void *workspace, size_t workspace_len,
+			   dd_error *err)
 {
 	const int32_t *predictions = NULL;
 	dd_column c;
@@ -139,6 +143,9 @@ dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const u
 		return dd_fail(err, DD_CORRUPT, "the column's type or count is not its segment's");
 	if (want > n || (valid == NULL && (c.flags & DD_FLAG_NULLS)) || workspace_len < dd_column_workspace(&c, model))
 		return dd_fail(err, DD_INVALID, "bad arguments to dd_column_decode");
+	status = dd_sides_take(&c, sides, n_sides, err);
+	if (status != DD_OK)
+		return status;
 	if (c.mode == DD_MODE_BTAE) {
 		status = dd_column_predict(&c, latents, latents_len, model, want, workspace, &predictions, err);
 		if (status != DD_OK)
@@ -163,7 +170,8 @@ dd_status dd_times_decode(const uint8_t *bytes, size_t len, uint32_t n, uint32_t
 
 	if (status != DD_OK)
 		return status;
-	if (info.has_invalid || info.needs_model || !info.exact || info.workspace > workspace_len)
+	if (info.has_invalid || info.needs_model || info.sides > 0 || !info.exact ||
+	    info.workspace > workspace_len)
 		return dd_fail(err, DD_CORRUPT, "these bytes are no timestamps");
-	return dd_column_decode(bytes, len, NULL, 0, NULL, DD_INT64, n, want, time, NULL, workspace, workspace_len, err);
+	return dd_column_decode(bytes, len, NULL, 0, NULL, NULL, 0, DD_INT64, n, want, time, NULL, workspace, workspace_len, err);
 }

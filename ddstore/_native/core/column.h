@@ -34,8 +34,19 @@ enum {
 	DD_FLAG_EXCEPTIONS = 1, /* some rows are not simply values */
 	DD_FLAG_NULLS = 2,	/* some of them are NULL */
 	DD_FLAG_EXACT = 4,	/* lossless by construction */
-	DD_FLAG_VIA_FLOAT32 = 8 /* grid values are rounded to float32 on their way to float64 */
+	DD_FLAG_VIA_FLOAT32 = 8, /* grid values are rounded to float32 on their way to float64 */
+	DD_FLAG_SIDES = 16	/* coded on the condition of other columns */
 };
+
+/* Another column of the segment, as whole numbers: round((value - offset) * scale). */
+typedef struct {
+	uint32_t crc; /* the last four bytes of that column name it */
+	double scale, offset;
+	unsigned low;		/* bits of its differences that carry little */
+	dd_side given;		/* what the caller holds of it */
+} dd_side_use;
+
+enum { DD_INTERP_SETS = 5, DD_INTERP_WEIGHTS = 6, DD_INTERP_STRIDE_MOST = 16 };
 
 typedef struct {
 	dd_type type;
@@ -54,6 +65,13 @@ typedef struct {
 	int64_t first, drift;
 	dd_centre centre;
 	unsigned low;
+	unsigned plain; /* coder cm: of the low bits, how many are at even odds */
+	unsigned sides;
+	dd_side_use side[DD_SIDES_MOST];
+	/* interp */
+	uint64_t width; /* legal points on end of the fine lattice */
+	unsigned stride; /* log2 of the distance of anchors */
+	int8_t weight[DD_INTERP_SETS][DD_INTERP_WEIGHTS];
 	/* BTAE: index = base + round(prediction * scale / 2^32) */
 	uint32_t model_crc, latents_crc;
 	int64_t base, scale;
@@ -109,8 +127,15 @@ static inline dd_status dd_fail(dd_error *err, dd_status status, const char *wha
 	return status;
 }
 
+/* sides.c */
+int64_t dd_side_index(const dd_side_use *side, uint32_t row);
+/* Take the caller's columns, which have to be the ones that the header names. */
+dd_status dd_sides_take(dd_column *c, const dd_side *given, unsigned count, dd_error *err);
+
 /* header.c. Parsing leaves the reader at the payload, its end before the checksum, which it has verified. */
 dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err);
+bool dd_header_fits(const dd_column *c); /* does the coder code this mode? */
+bool dd_header_impossible_cm(const dd_column *c);
 void dd_header_write(const dd_column *c, dd_writer *w);
 void dd_header_levels(dd_column *c, int64_t *level); /* list the levels of a parsed header there */
 

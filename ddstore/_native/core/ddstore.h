@@ -29,7 +29,9 @@ typedef enum {
 	DD_MODE_RAW = 0,     /* the column type's own bits */
 	DD_MODE_LATTICE = 1, /* lattice indices coded around the last ones */
 	DD_MODE_BTAE = 2,    /* lattice indices coded around a learned prediction */
-	DD_MODE_LINEAR = 3   /* lattice indices advance by a constant: nothing more is stored */
+	DD_MODE_LINEAR = 3,  /* lattice indices advance by a constant: nothing more is stored */
+	DD_MODE_INTERP = 4,  /* fine lattice, coarse to fine, predicted from both sides */
+	DD_MODE_ADAPTIVE = 5 /* lattice indices coded around what adaptive filters predict */
 } dd_mode;
 
 /* What happened, for a person; static text only, so nothing to free. */
@@ -47,6 +49,18 @@ typedef struct {
 
 dd_status dd_model_open(const uint8_t *bytes, size_t len, dd_model *model, dd_error *err);
 
+#define DD_SIDES_MOST 3u
+
+/*
+ * Another column of the same segment row, decoded, on whose condition a column was coded: all n values (0 where NULL).
+ * A column is named by its checksum, the last four bytes of its residual (little-endian).
+ */
+typedef struct {
+	uint32_t crc;
+	dd_type type;
+	const void *values;
+} dd_side;
+
 /* What a column's residual bytes say about themselves. */
 typedef struct {
 	dd_type type;
@@ -58,6 +72,8 @@ typedef struct {
 	uint32_t model_crc;
 	uint32_t escapes; /* rows stored bit-exact beside the lattice */
 	bool exact;	      /* every row comes back bit-exact by construction (lossless) */
+	unsigned sides;	  /* how many other columns decoding needs, and which */
+	uint32_t side_crc[DD_SIDES_MOST];
 	size_t workspace; /* bytes dd_column_decode needs; bounded by n and constants */
 } dd_column_info;
 
@@ -67,11 +83,13 @@ dd_status dd_column_peek(const uint8_t *residual, size_t residual_len, const dd_
 /*
  * Decode the first `want` rows (want <= n; n must equal the segment row's count) of a column into `values`
  * (want elements of `type`; 0 where NULL) and `valid` (want bytes, 1 = not NULL; may be NULL only when
- * !has_invalid). `latents` may be NULL when empty. `workspace` is 16-byte aligned.
+ * !has_invalid). `latents` may be NULL when empty. `sides` are the info's own, in its order. `workspace` is 16-byte
+ * aligned.
  */
 dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const uint8_t *latents, size_t latents_len,
-			   const dd_model *model_or_null, dd_type type, uint32_t n, uint32_t want, void *values,
-			   uint8_t *valid, void *workspace, size_t workspace_len, dd_error *err);
+			   const dd_model *model_or_null, const dd_side *sides, unsigned n_sides, dd_type type, uint32_t n,
+			   uint32_t want, void *values, uint8_t *valid, void *workspace, size_t workspace_len,
+			   dd_error *err);
 
 /*
  * Timestamps (any int64 unit) are a lossless DD_INT64 column without NULLs: decode the first `want` of n.

@@ -1,6 +1,9 @@
 /* Encoding a column: a survey of its rows, the header, and the coder's payload. */
 #include "encode.h"
 
+/* Of a residual's low bits, the uppermost so many are modelled; a density's shape is flat below. */
+enum { MODELLED_BITS = 10 };
+
 /* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise. */
 static void survey(dd_column *c, const dd_rows *rows)
 {
@@ -33,7 +36,11 @@ static void survey(dd_column *c, const dd_rows *rows)
 	if (c->low == DD_LOW_AUTO) {
 		uint64_t mean = values > 0 ? lengths / values : 0;
 
-		c->low = mean > 4 ? (unsigned)(mean - 4) : 0;
+		/* `cm` has densities for low bits, `mix` has only even odds. */
+		if (c->coder != DD_CODER_CM)
+			c->low = mean > 4 ? (unsigned)(mean - 4) : 0;
+		else
+			c->low = c->mode == DD_MODE_INTERP ? 0 : (unsigned)(mean < 62 ? mean : 62);
 	}
 }
 
@@ -56,6 +63,9 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 			return status;
 	}
 	survey(c, &rows);
+	c->plain = c->coder == DD_CODER_CM && c->low > MODELLED_BITS ? c->low - MODELLED_BITS : 0;
+	if (c->mode == DD_MODE_INTERP)
+		dd_interp_fit(c, &rows, workspace);
 	dd_header_write(c, &w);
 	if (c->mode != DD_MODE_LINEAR)
 		dd_coder_numbered(c->coder)->encode(c, &rows, workspace, &w);

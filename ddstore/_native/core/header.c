@@ -1,6 +1,78 @@
 /* A column's header, read and written. docs/format.md is the specification. */
 #include "coder.h"
 
+/* Which coders code which modes, and which can be conditioned on other columns. */
+bool dd_header_fits(const dd_column *c)
+{
+	bool cm = c->coder == DD_CODER_CM;
+
+	if ((c->flags & DD_FLAG_SIDES) && !cm)
+		return false;
+	switch (c->mode) {
+	case DD_MODE_RAW:
+	case DD_MODE_LINEAR:
+		return c->coder == 0;
+	case DD_MODE_BTAE:
+		return !cm;
+	case DD_MODE_INTERP:
+	case DD_MODE_ADAPTIVE:
+		return cm;
+	default:
+		return true;
+	}
+}
+
+static void get_cm(dd_column *c, dd_reader *r)
+{
+	c->plain = dd_get_u8(r);
+	if (c->mode == DD_MODE_INTERP) {
+		c->width = dd_get_varint(r);
+		c->stride = dd_get_u8(r);
+		for (unsigned s = 0; s < DD_INTERP_SETS; s++)
+			for (unsigned k = 0; k < DD_INTERP_WEIGHTS; k++)
+				c->weight[s][k] = (int8_t)dd_get_u8(r);
+	}
+	c->sides = c->flags & DD_FLAG_SIDES ? dd_get_u8(r) : 0;
+	for (unsigned k = 0; k < c->sides && k < DD_SIDES_MOST; k++) {
+		c->side[k].crc = (uint32_t)dd_get_le(r, 4);
+		c->side[k].scale = dd_get_f64(r);
+		c->side[k].offset = dd_get_f64(r);
+		c->side[k].low = dd_get_u8(r);
+	}
+}
+
+bool dd_header_impossible_cm(const dd_column *c)
+{
+	if (c->plain > c->low || c->sides > DD_SIDES_MOST || ((c->flags & DD_FLAG_SIDES) && c->sides == 0))
+		return true;
+	for (unsigned k = 0; k < c->sides; k++)
+		if (c->side[k].low > 62)
+			return true;
+	return c->mode == DD_MODE_INTERP &&
+	       (c->width == 0 || c->width > (uint64_t)1 << 40 || c->stride > DD_INTERP_STRIDE_MOST || c->low > 0 ||
+		c->lattice > DD_LATTICE_STEP);
+}
+
+static void put_cm(const dd_column *c, dd_writer *w)
+{
+	dd_put_u8(w, (uint8_t)c->plain);
+	if (c->mode == DD_MODE_INTERP) {
+		dd_put_varint(w, c->width);
+		dd_put_u8(w, (uint8_t)c->stride);
+		for (unsigned s = 0; s < DD_INTERP_SETS; s++)
+			for (unsigned k = 0; k < DD_INTERP_WEIGHTS; k++)
+				dd_put_u8(w, (uint8_t)c->weight[s][k]);
+	}
+	if (c->flags & DD_FLAG_SIDES)
+		dd_put_u8(w, (uint8_t)c->sides);
+	for (unsigned k = 0; k < c->sides; k++) {
+		dd_put_le(w, c->side[k].crc, 4);
+		dd_put_f64(w, c->side[k].scale);
+		dd_put_f64(w, c->side[k].offset);
+		dd_put_u8(w, (uint8_t)c->side[k].low);
+	}
+}
+
 dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
 {
 	unsigned version, kind, coding;
@@ -23,12 +95,12 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 	c->flags = dd_get_u8(r);
 	n = dd_get_varint(r);
 	escapes = dd_get_varint(r);
-	if (c->mode > DD_MODE_LINEAR)
+	if (c->mode > DD_MODE_ADAPTIVE)
 		return dd_fail(err, DD_UNSUPPORTED, "unknown mode: upgrade ddstore");
 	if (dd_coder_numbered(c->coder) == NULL)
 		return dd_fail(err, DD_UNSUPPORTED, "unknown coder: upgrade ddstore");
-	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 15 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
-	    (c->coder != 0 && (c->mode == DD_MODE_RAW || c->mode == DD_MODE_LINEAR)))
+	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 31 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
+	    !dd_header_fits(c))
 		return dd_fail(err, DD_CORRUPT, "impossible column header");
 	c->n = (uint32_t)n;
 	c->escapes = (uint32_t)escapes;
@@ -64,8 +136,12 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 		c->base = dd_get_zigzag(r);
 		c->scale = dd_get_zigzag(r);
 	}
+	if (c->coder == DD_CODER_CM)
+		get_cm(c, r);
 	if (r->bad)
 		return dd_fail(err, DD_CORRUPT, "truncated header");
+	if (c->coder == DD_CODER_CM && dd_header_impossible_cm(c))
+		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
 	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
 	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) ||
@@ -126,4 +202,6 @@ void dd_header_write(const dd_column *c, dd_writer *w)
 		dd_put_zigzag(w, c->base);
 		dd_put_zigzag(w, c->scale);
 	}
+	if (c->coder == DD_CODER_CM)
+		put_cm(c, w);
 }

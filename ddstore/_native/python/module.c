@@ -20,9 +20,67 @@ static void *aligned_workspace(size_t size, void **block)
 	return *block == NULL ? PyErr_NoMemory() : (void *)(((uintptr_t)*block + 15) & ~(uintptr_t)15);
 }
 
+/* Other columns of a segment, as Python gives them. */
+typedef struct {
+	dd_side_use use[DD_SIDES_MOST];
+	Py_buffer values[DD_SIDES_MOST];
+	unsigned count;
+} sides;
+
+static void sides_release(sides *s)
+{
+	for (unsigned k = 0; k < s->count; k++)
+		PyBuffer_Release(&s->values[k]);
+	s->count = 0;
+}
+
+/* From a sequence of (crc, type, values), for an encoder with (.., scale, offset, low) behind; None is no sides. */
+static bool sides_parse(PyObject *given, bool encoding, uint32_t n, sides *s)
+{
+	Py_ssize_t count = given == NULL || given == Py_None ? 0 : PySequence_Size(given);
+
+	s->count = 0;
+	if (count < 0 || count > (Py_ssize_t)DD_SIDES_MOST)
+		goto bad;
+	for (Py_ssize_t k = 0; k < count; k++) {
+		PyObject *item = PySequence_GetItem(given, k);
+		dd_side_use *use = &s->use[k];
+		int type = 0;
+		bool parsed;
+
+		*use = (dd_side_use){0};
+		if (item == NULL || !PyTuple_Check(item)) {
+			Py_XDECREF(item);
+			goto bad;
+		}
+		parsed = encoding ? PyArg_ParseTuple(item, "Iiy*ddI", &use->crc, &type, &s->values[k], &use->scale,
+						     &use->offset, &use->low)
+				  : PyArg_ParseTuple(item, "Iiy*", &use->crc, &type, &s->values[k]);
+		Py_DECREF(item);
+		if (!parsed) {
+			sides_release(s);
+			return false;
+		}
+		s->count++;
+		if (type < DD_INT16 || type > DD_FLOAT64 || use->low > 62 ||
+		    s->values[k].len != (Py_ssize_t)n * (Py_ssize_t)dd_type_width((dd_type)type))
+			goto bad;
+		use->given = (dd_side){use->crc, (dd_type)type, s->values[k].buf};
+	}
+	return true;
+bad:
+	sides_release(s);
+	if (!PyErr_Occurred())
+		PyErr_SetString(PyExc_ValueError, "bad columns to condition on");
+	return false;
+}
+
 static PyObject *decode_column(PyObject *self, PyObject *args)
 {
 	Py_buffer residual, latents = {0}, model = {0};
+	PyObject *others = NULL;
+	dd_side given[DD_SIDES_MOST];
+	sides s = {.count = 0};
 	PyObject *values = NULL, *valid = NULL, *result = NULL;
 	long type, want;
 	unsigned int n;
@@ -33,12 +91,16 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "y*z*z*lIl", &residual, &latents, &model, &type, &n, &want))
+	if (!PyArg_ParseTuple(args, "y*z*z*lIl|O", &residual, &latents, &model, &type, &n, &want, &others))
 		return NULL;
 	if (n == 0 || n > DD_MAX_ROWS || want < -1 || want > (long)n) {
 		PyErr_SetString(PyExc_ValueError, "row count out of range");
 		goto done;
 	}
+	if (!sides_parse(others, false, n, &s))
+		goto done;
+	for (unsigned k = 0; k < s.count; k++)
+		given[k] = s.use[k].given;
 	if (want == -1)
 		want = (long)n;
 	if (model.buf != NULL && dd_model_open(model.buf, (size_t)model.len, &m, &err) != DD_OK) {
@@ -60,7 +122,7 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 		goto done;
 	Py_BEGIN_ALLOW_THREADS;
 	status = dd_column_decode(residual.buf, (size_t)residual.len, latents.buf, (size_t)latents.len,
-				  model.buf ? &m : NULL, info.type, n, (uint32_t)want, PyByteArray_AS_STRING(values),
+				  model.buf ? &m : NULL, given, s.count, info.type, n, (uint32_t)want, PyByteArray_AS_STRING(values),
 				  info.has_invalid ? (uint8_t *)PyByteArray_AS_STRING(valid) : NULL, workspace,
 				  info.workspace, &err);
 	Py_END_ALLOW_THREADS;
@@ -72,6 +134,7 @@ done:
 	PyMem_RawFree(block);
 	Py_XDECREF(values);
 	Py_XDECREF(valid);
+	sides_release(&s);
 	PyBuffer_Release(&residual);
 	PyBuffer_Release(&latents);
 	PyBuffer_Release(&model);
@@ -84,6 +147,7 @@ static PyObject *peek_column(PyObject *self, PyObject *args)
 	dd_error err = {DD_OK, NULL};
 	dd_column_info info;
 	dd_status status;
+	PyObject *crcs;
 
 	(void)self;
 	if (!PyArg_ParseTuple(args, "y*", &residual))
@@ -92,10 +156,15 @@ static PyObject *peek_column(PyObject *self, PyObject *args)
 	PyBuffer_Release(&residual);
 	if (status != DD_OK)
 		return raise(&err);
-	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:O,s:O,s:I,s:I,s:O}", "type", (int)info.type, "mode", (int)info.mode, "coder", info.coder, "n",
+	crcs = PyTuple_New(info.sides);
+	if (crcs == NULL)
+		return NULL;
+	for (unsigned k = 0; k < info.sides; k++)
+		PyTuple_SET_ITEM(crcs, k, PyLong_FromUnsignedLong(info.side_crc[k]));
+	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:O,s:O,s:I,s:I,s:O,s:N}", "type", (int)info.type, "mode", (int)info.mode, "coder", info.coder, "n",
 			     (unsigned)info.n, "has_nulls", info.has_invalid ? Py_True : Py_False, "needs_model",
 			     info.needs_model ? Py_True : Py_False, "model_crc", (unsigned)info.model_crc, "escapes",
-			     (unsigned)info.escapes, "exact", info.exact ? Py_True : Py_False);
+			     (unsigned)info.escapes, "exact", info.exact ? Py_True : Py_False, "sides", crcs);
 }
 
 static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
@@ -108,12 +177,14 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
-				"capacity", NULL};
+				"capacity", "width", "stride", "sides", NULL};
 	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
 	PyObject *out = NULL;
 	int type, mode, lattice, centre;
 	long long mul, add, drift, base, scale;
-	unsigned long long den;
+	unsigned long long den, width = 1;
+	PyObject *others = NULL;
+	sides s = {.count = 0};
 	Py_ssize_t capacity;
 	size_t len = 0, need;
 	dd_error err = {DD_OK, NULL};
@@ -123,9 +194,9 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n", names, &type, &mode, &c.coder, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|KIO", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
-					 &index, &classes, &bits, &latents, &model, &levels, &capacity))
+					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &width, &c.stride, &others))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
@@ -137,11 +208,17 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	c.drift = drift;
 	c.base = base;
 	c.scale = scale;
-	c.low = DD_LOW_AUTO;
 	c.level = levels.buf;
 	c.levels = (uint32_t)(levels.len / 8);
-	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_LINEAR || capacity < 0 ||
-	    dd_coder_numbered(c.coder) == NULL || (c.coder != 0 && (mode == DD_MODE_RAW || mode == DD_MODE_LINEAR)) ||
+	c.width = width;
+	if (!sides_parse(others, true, c.n, &s))
+		goto done;
+	c.sides = s.count;
+	memcpy(c.side, s.use, sizeof c.side);
+	if (c.sides > 0)
+		c.flags |= DD_FLAG_SIDES;
+	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_ADAPTIVE || capacity < 0 ||
+	    dd_coder_numbered(c.coder) == NULL || !dd_header_fits(&c) || (c.coder == DD_CODER_CM && dd_header_impossible_cm(&c)) ||
 	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
 	    (levels.buf != NULL && (levels.len == 0 || levels.len / 8 > DD_MAX_LEVELS)) || index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
 	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||
@@ -153,6 +230,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 		raise(&err);
 		goto done;
 	}
+	c.low = DD_LOW_AUTO;
 	need = dd_column_workspace(&c, model.buf ? &m : NULL);
 	workspace = aligned_workspace(need, &block);
 	out = PyBytes_FromStringAndSize(NULL, capacity);
@@ -174,6 +252,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	}
 done:
 	PyMem_RawFree(block);
+	sides_release(&s);
 	PyBuffer_Release(&index);
 	PyBuffer_Release(&classes);
 	PyBuffer_Release(&bits);

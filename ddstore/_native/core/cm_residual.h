@@ -1,0 +1,129 @@
+/* One residual as the strong mixer's decisions: zero?, sign, distance in unary, then Elias-gamma, then its low bits. */
+#ifndef DD_CM_RESIDUAL_H
+#define DD_CM_RESIDUAL_H
+
+#include "cm_density.h"
+#include "cm_mixer.h"
+
+/* Nodes: the first 16 share a bucket; 17 .. 79 length of a tail, 81 .. 143 its top mantissa bit, 144 .. row class. */
+enum {
+	DD_CM_ZERO = 0,
+	DD_CM_SIGN = 1,
+	DD_CM_UNARY = 2,
+	DD_CM_UNARIES = 12,
+	DD_CM_LENGTH = 16,
+	DD_CM_TOP = 80,
+	DD_CM_CLASS = 144
+};
+
+static inline uint64_t dd_cm_size(int64_t e)
+{
+	return e < 0 ? 0 - (uint64_t)e : (uint64_t)e;
+}
+
+static inline int32_t dd_cm_clip(int64_t v, int32_t limit)
+{
+	return (int32_t)(v < -limit ? -limit : v > limit ? limit : v);
+}
+
+/* floor(x + 1/2), clipped; NaN becomes -limit. */
+static inline int32_t dd_cm_round(double x, int32_t limit)
+{
+	x = x > -limit ? x < limit ? x : limit : -limit;
+	return (int32_t)(x + limit + 0.5) - limit;
+}
+
+/* Bit length of a scale in units of `one` / 2^steps. */
+static inline uint32_t dd_cm_log(float scale, float one, unsigned steps)
+{
+	float x = scale * (float)(1u << steps) / one;
+
+	return dd_bit_length((uint64_t)(x > 0 ? x < 1e15f ? x : 1e15f : 0));
+}
+
+DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, uint64_t tail)
+{
+	float *logit = m->input + DD_CM_CONTEXTS;
+	unsigned bits = decoding ? 1 : dd_bit_length(tail), top;
+
+	for (unsigned b = 1; b < 64; b++) {
+		unsigned stop;
+
+		dd_density_step(d, logit);
+		stop = dd_cm_code(m, io, decoding, DD_CM_LENGTH + b, bits == b);
+		if (decoding)
+			bits = b + !stop;
+		if (stop)
+			break;
+		if (b > 1)
+			dd_density_widen(d);
+	}
+	if (bits == 1)
+		return 1;
+	memset(logit, 0, DD_CM_EXPERTS * sizeof *logit);
+	top = dd_cm_code(m, io, decoding, DD_CM_TOP + bits - 1, (unsigned)(tail >> (bits - 2)) & 1);
+	if (decoding)
+		return (uint64_t)(2 | top) << (bits - 2) | dd_rc_decode_bits(&io->dec, bits - 2);
+	dd_rc_encode_bits(&io->enc, tail & ((1ull << (bits - 2)) - 1), bits - 2);
+	return tail;
+}
+
+/*
+ * Cell e lies between e * width - shift and (e + 1) * width - shift, in the densities' unit. The caller has set
+ * contexts and densities.
+ */
+DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, float width, float shift,
+				 int64_t e)
+{
+	float *logit = m->input + DD_CM_CONTEXTS;
+	uint64_t away = decoding || e == 0 ? 0 : dd_cm_size(e) - 1;
+	unsigned negative, i;
+
+	dd_cm_mixer_symbol(m);
+	dd_density_zero(d, -shift, width - shift, logit);
+	if (dd_cm_code(m, io, decoding, DD_CM_ZERO, e == 0))
+		return 0;
+	dd_density_sign(d, logit);
+	negative = dd_cm_code(m, io, decoding, DD_CM_SIGN, e < 0);
+	dd_density_walk(d, negative, width);
+	for (i = 0; i < DD_CM_UNARIES; i++) {
+		dd_density_step(d, logit);
+		if (dd_cm_code(m, io, decoding, DD_CM_UNARY + i, away == i))
+			break;
+	}
+	if (i == DD_CM_UNARIES)
+		i = 0, away = dd_cm_tail(m, d, io, decoding, away - DD_CM_UNARIES + 1) + DD_CM_UNARIES - 1;
+	else
+		away = i;
+	return (int64_t)(negative ? 0 - (away + 1) : away + 1);
+}
+
+/* The `low` bits below cell e, whose cell starts at `from`; the lowest `plain` of them at even odds. */
+DD_INLINE uint64_t dd_cm_low_bits(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, unsigned low,
+				  unsigned plain, float from, uint64_t bits)
+{
+	float width = (float)(1ull << low);
+	uint32_t prefix = 1;
+	uint64_t value = 0;
+
+	dd_density_cell(d, from, from + width);
+	for (unsigned b = low; b-- > plain;) {
+		unsigned bit;
+
+		width *= 0.5f;
+		dd_density_half(d, from + width, m->low_input + 8);
+		bit = dd_cm_code_low(m, io, decoding, low - 1 - b, prefix, (unsigned)(bits >> b) & 1);
+		dd_density_half_is(d, bit);
+		from += bit ? width : 0;
+		prefix = prefix << 1 | bit;
+		value = value << 1 | bit;
+	}
+	if (plain == 0)
+		return value;
+	if (decoding)
+		return value << plain | dd_rc_decode_bits(&io->dec, plain);
+	dd_rc_encode_bits(&io->enc, bits & ((1ull << plain) - 1), plain);
+	return bits;
+}
+
+#endif
