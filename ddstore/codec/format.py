@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ __all__ = [
 
 NativeType = Literal["int2", "int4", "int8", "float4", "float8"]
 
-_DTYPES: Final[dict[str, np.dtype[Any]]] = {
+_DTYPES: Final[dict[NativeType, np.dtype[Any]]] = {
     "int2": np.dtype(np.int16),
     "int4": np.dtype(np.int32),
     "int8": np.dtype(np.int64),
@@ -92,7 +92,7 @@ def as_native(type_name: str) -> NativeType:
     """
     if type_name not in _DTYPES:
         raise SchemaMismatch(f"type {type_name!r} is not coded by the core", remedy=f"Use one of {', '.join(_DTYPES)}.")
-    return cast(NativeType, type_name)
+    return type_name
 
 
 def dtype_of(type_name: NativeType) -> np.dtype[Any]:

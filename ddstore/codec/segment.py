@@ -6,7 +6,7 @@ Nothing leaves :func:`encode_column` that was not decoded from its very bytes an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,13 +18,22 @@ from ddstore import _native
 from ddstore.bounds import Bound, Lossless
 from ddstore.codec import select, tube
 from ddstore.codec.bound_check import absolute_bound, violations
-from ddstore.codec.format import Mode, NativeType, RowClass, as_native, dtype_of, type_code
+from ddstore.codec.format import NATIVE_TYPES, Mode, NativeType, RowClass, as_native, dtype_of, type_code
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
 from ddstore.codec.model import Model, is_damaged
+from ddstore.codec.side import Side, lattice_units
 from ddstore.errors import BoundViolation, CorruptSegment
 from ddstore.profiles import Profile
 
-__all__ = ["EncodedColumn", "column_stats", "decode_column", "encode_column", "encode_exact"]
+__all__ = [
+    "EncodedColumn",
+    "checksum",
+    "column_stats",
+    "decode_column",
+    "encode_column",
+    "encode_exact",
+    "needs",
+]
 
 _CANONICAL_NAN = {"float4": 0x7FC00000, "float8": 0x7FF8000000000000}
 _SMALLEST_NORMAL = {"float4": float(np.finfo(np.float32).tiny), "float8": float(np.finfo(np.float64).tiny)}
@@ -33,13 +42,19 @@ _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
 
+_REMEDY = "Run ddstore verify to list every damaged segment."
+
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedColumn:
-    """A verified column. ``minimum``, ``maximum`` and ``total`` are of what is read back, as PostgreSQL aggregates."""
+    """A verified column.
+
+    ``min``, ``max`` and ``sum`` are of what is read back, as PostgreSQL aggregates; ``side`` is the column as those
+    encoded after it in the segment may be conditioned on it.
+    """
 
     residual: bytes
     latents: bytes | None
@@ -52,6 +67,7 @@ class EncodedColumn:
     min: int | float | None
     max: int | float | None
     sum: Decimal | float | None
+    side: Side
 
     @property
     def size(self) -> int:
@@ -67,6 +83,7 @@ def encode_column(
     bound: Bound,
     profile: Profile = Profile.BALANCED,
     model: Model | None = None,
+    sides: Sequence[Side] = (),
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -77,6 +94,7 @@ def encode_column(
         bound: how much error is tolerated.
         profile: which coders are tried, and how hard the smallest coding is searched for.
         model: the series' shared model, tried when its encoder is at hand.
+        sides: columns of the same segment encoded before; this one may be conditioned on at most three of them.
 
     Raises:
         BoundViolation: the decoded values break the bound (a defect: nothing may be deleted).
@@ -93,18 +111,25 @@ def encode_column(
     classes = _classes(values, kind, present, ordinary)
 
     best: select.Coded | None = None
+    used = EMPTY
     for lattice in _candidates(usable, kind, bound):
         attempt, escaped = _with_escapes(values, ordinary, classes, lattice, allowed, kind)
         if best is not None and escaped > _ESCAPES_TOLERATED * len(usable):
             continue
-        coded = _on_lattice(values, attempt, lattice, allowed, kind, model)
+        coded, finer = _on_lattice(values, attempt, lattice, allowed, kind, model, sides)
         if best is None or coded.size < best.size:
-            best = coded
+            best, used = coded, finer
         if escaped == 0 and lattice.settled and not (lattice.exact and 8 * coded.size > _DEAR * n):
             break
     assert best is not None, "the last candidate holds every value"
+    given = {side.crc: side.values for side in sides}
     read, read_valid = decode_column(
-        best.residual, best.latents, model.data if model and best.uses_model else None, kind, n
+        best.residual,
+        best.latents,
+        model.data if model and best.uses_model else None,
+        kind,
+        n,
+        [given[crc] for crc in needs(best.residual)],
     )
     _verify(values, present, ordinary, allowed, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
@@ -120,6 +145,7 @@ def encode_column(
         min=low,
         max=high,
         sum=total,
+        side=Side(checksum(best.residual), kind, read, *lattice_units(used, best.mode)),
     )
 
 
@@ -128,22 +154,60 @@ def encode_exact(values: Values, type: str) -> bytes:
     return encode_column(values, None, type=type, bound=Lossless()).residual
 
 
+def checksum(residual: bytes) -> int:
+    """What names a column within its segment: the last four bytes of its residual."""
+    return int.from_bytes(residual[-4:], "little")
+
+
+def needs(residual: bytes) -> tuple[int, ...]:
+    """Checksums of the other columns of the segment that this one is conditioned on, in the order decoding takes them.
+
+    Raises:
+        CorruptSegment: the bytes are damaged.
+    """
+    try:
+        return _native.peek_column(residual)["sides"]
+    except _native.CorruptError as error:
+        raise CorruptSegment(f"{error}", remedy=_REMEDY) from None
+
+
 def decode_column(
-    residual: bytes, latents: bytes | None, model: bytes | None, type: str, n: int
+    residual: bytes,
+    latents: bytes | None,
+    model: bytes | None,
+    type: str,
+    n: int,
+    sides: Sequence[Values] = (),
 ) -> tuple[Values, Mask | None]:
     """Decode all ``n`` rows: values, shape (n,), of the column's dtype, and validity (None: nothing is NULL).
 
+    Args:
+        residual: as stored.
+        latents: as stored, None where there are none.
+        model: the model that coded the column, None where none did.
+        type: "int2", "int4", "int8", "float4" or "float8".
+        n: rows of the segment.
+        sides: decoded values of the columns that :func:`needs` names, in its order, each of shape (n,), 0 where NULL.
+
     Raises:
-        CorruptSegment: the bytes are damaged, or do not fit the type, the count or the model.
+        CorruptSegment: the bytes are damaged, or do not fit the type, the count, the model or the other columns.
     """
     kind = as_native(type)
     try:
-        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1)
+        crcs = needs(residual) if sides else ()
+        if len(sides) != len(crcs):
+            raise CorruptSegment(f"it is conditioned on {len(crcs)} columns, {len(sides)} are given", remedy=_REMEDY)
+        others = [(crc, _code_of(side), side) for crc, side in zip(crcs, sides, strict=True)]
+        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1, others)
     except _native.CorruptError as error:
         what = f"{error}" if model is None or not is_damaged(model) else f"its model is damaged: {error}"
-        raise CorruptSegment(what, remedy="Run ddstore verify to list every damaged segment.") from None
+        raise CorruptSegment(what, remedy=_REMEDY) from None
     mask = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
     return np.frombuffer(data, dtype=dtype_of(kind)), mask
+
+
+def _code_of(values: Values) -> int:
+    return next(type_code(kind) for kind in NATIVE_TYPES if dtype_of(kind) == values.dtype)
 
 
 def column_stats(
@@ -236,18 +300,22 @@ def _on_lattice(
     allowed: NDArray[np.float64],
     kind: NativeType,
     model: Model | None,
-) -> select.Coded:
-    """The smallest coding on a lattice, of the nearest indices or, where it may pay, of a cheaper path."""
-    coded = select.encode(values, classes, lattice, kind, model)
+    sides: Sequence[Side],
+) -> tuple[select.Coded, Lattice]:
+    """The smallest coding on a lattice, of the nearest indices or, where it may pay, of a cheaper path on a finer one.
+
+    Which of the two lattices it is stands beside it.
+    """
+    coded = select.encode(values, classes, lattice, kind, model, sides=sides)
     if lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * len(values):
-        return coded
+        return coded, lattice
     plain = classes == RowClass.VALUE
     found = tube.search(values[plain], lattice, kind, allowed[plain])
     if found is None:
-        return coded
+        return coded, lattice
     finer, path = found
-    other = select.encode(values, classes, finer, kind, model, path)
-    return other if other.size < coded.size else coded
+    other = select.encode(values, classes, finer, kind, model, path, sides=sides)
+    return (other, finer) if other.size < coded.size else (coded, lattice)
 
 
 def _verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from ddstore.codec.format import (
 )
 from ddstore.codec.lattice import Lattice
 from ddstore.codec.model import Model
+from ddstore.codec.side import Side
 
 __all__ = ["Coded", "LatticeKind", "encode"]
 
@@ -61,6 +63,7 @@ def encode(
     kind: NativeType,
     model: Model | None,
     path: NDArray[np.int64] | None = None,
+    sides: Sequence[Side] = (),
 ) -> Coded:
     """Code a column on ``lattice`` in every mode that may win and keep the smallest.
 
@@ -71,6 +74,7 @@ def encode(
         kind: the column type.
         model: the series' model, or None.
         path: the indices of the rows of class VALUE, where they are not simply the nearest ones.
+        sides: columns of the segment that this one may be conditioned on.
     """
     plain = classes == RowClass.VALUE
     index = np.zeros(len(values), dtype=np.int64)
