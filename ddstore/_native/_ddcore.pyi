@@ -63,6 +63,41 @@ def encode_column(
     stride: int = 0,
     sides: Sequence[tuple[int, int, Buffer, float, float, int]] | None = None,
 ) -> bytes | None: ...
+
+# (row classes, how many of them are no VALUE). int type codes are those of docs/format.md throughout.
+def classify(type: int, values: Buffer, valid: Buffer | None, /) -> tuple[bytearray, int]: ...
+
+# int64 indices. Grid and ordinal lattices: bin q holds numerators (ordinals) low + q * width and on.
+def quantize(
+    *, type: int, values: Buffer, kind: int, low: int, width: int, den: float, step: float, offset: float
+) -> bytearray: ...
+
+# Values of the type, computed as the decoder does.
+def reconstruct(
+    *,
+    type: int,
+    index: Buffer,
+    lattice: int,
+    mul: int,
+    add: int,
+    den: int,
+    step: float,
+    offset: float,
+    via_float32: bool,
+    levels: Buffer | None,
+) -> bytearray: ...
+
+# allowed: float64, one or one a row. (a bool for each row, how many are true)
+def violations(type: int, values: Buffer, read: Buffer, allowed: Buffer, /) -> tuple[bytearray, int]: ...
+
+# (the exact sum of the finite ones in units of 2**-1074, two's complement, little-endian; how many are not finite)
+def exact_sum(type: int, values: Buffer, /) -> tuple[bytes, int]: ...
+def roughness(index: Buffer, /) -> float: ...
+
+# (grid of all values, coarsest grid of all but a fiftieth), each (origin, pitch, den, via_float32) or None.
+def find_grids(
+    type: int, values: Buffer, /
+) -> tuple[tuple[int, int, int, bool] | None, tuple[int, int, int, bool] | None]: ...
 def describe_model(data: Buffer, /) -> tuple[int, int, float, float]: ...
 def tube(low: Buffer, width: Buffer, cost: Buffer, /) -> bytearray: ...
 def crc32c(data: Buffer, crc: int = 0, /) -> int: ...

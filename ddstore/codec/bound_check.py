@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddstore import _native
 from ddstore.bounds import Bound
+from ddstore.codec.format import code_of
 
 __all__ = ["absolute_bound", "violations"]
 
@@ -37,22 +39,11 @@ def violations(values: NDArray[Any], read: NDArray[Any], allowed: float | NDArra
         values: finite values, shape (n,), of the column's dtype.
         read: what was read back, same shape and dtype; not finite counts as a violation.
         allowed: the bound, as :func:`absolute_bound` gives it.
+
+    The core does it (``dd_violations``): integers modulo 2**64, floats by Knuth's TwoSum, so that a tie with the
+    bound is decided rightly; float32 must also hold it as PostgreSQL subtracts, in float32.
     """
-    if values.dtype.kind == "i":
-        wide, back = values.astype(np.int64), read.astype(np.int64)
-        # The distance of two int64 fits uint64; modular subtraction of the views gives it.
-        high, low = np.maximum(wide, back).view(np.uint64), np.minimum(wide, back).view(np.uint64)
-        limit = np.floor(np.minimum(allowed, 2.0**63)).astype(np.uint64)
-        return np.asarray((high - low) > limit)
-    with np.errstate(invalid="ignore", over="ignore"):
-        x, y = values.astype(np.float64), read.astype(np.float64)
-        distance = x - y
-        # Knuth's TwoSum: distance + error is x - y exactly, so that a tie with the bound is decided rightly.
-        turned = distance - x
-        error = (x - (distance - turned)) + (-y - turned)
-        size = np.abs(distance)
-        beyond = (size > allowed) | ((size == allowed) & (error * np.sign(distance) > 0)) | ~np.isfinite(y)
-        if values.dtype == np.float32:
-            # PostgreSQL subtracts float4 in float4: that rounded distance must hold the bound as well.
-            beyond |= np.abs(values - read).astype(np.float64) > allowed
-    return np.asarray(beyond)
+    limit = np.atleast_1d(np.asarray(allowed, dtype=np.float64))
+    same = np.ascontiguousarray(read, dtype=values.dtype)
+    beyond, _ = _native.violations(code_of(values.dtype), np.ascontiguousarray(values), same, limit)
+    return np.frombuffer(beyond, dtype=np.bool_)

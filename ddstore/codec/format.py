@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
@@ -18,13 +18,14 @@ __all__ = [
     "NativeType",
     "RowClass",
     "as_native",
+    "code_of",
     "dtype_of",
     "type_code",
 ]
 
 NativeType = Literal["int2", "int4", "int8", "float4", "float8"]
 
-_DTYPES: Final[dict[NativeType, np.dtype[Any]]] = {
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "int2": np.dtype(np.int16),
     "int4": np.dtype(np.int32),
     "int8": np.dtype(np.int64),
@@ -32,6 +33,7 @@ _DTYPES: Final[dict[NativeType, np.dtype[Any]]] = {
     "float8": np.dtype(np.float64),
 }
 NATIVE_TYPES: Final = tuple(_DTYPES)
+_CODES: Final = {dtype: code for code, dtype in enumerate(_DTYPES.values(), 1)}
 
 FLAG_EXCEPTIONS: Final = 1
 FLAG_NULLS: Final = 2
@@ -54,6 +56,7 @@ class Coder(IntEnum):
     """How residuals become bits: the high four bits of a column's mode byte. RAW and LINEAR columns have MIX."""
 
     MIX = 0
+    RANS = 1
     CM = 2
 
 
@@ -92,12 +95,17 @@ def as_native(type_name: str) -> NativeType:
     """
     if type_name not in _DTYPES:
         raise SchemaMismatch(f"type {type_name!r} is not coded by the core", remedy=f"Use one of {', '.join(_DTYPES)}.")
-    return type_name
+    return cast(NativeType, type_name)
 
 
 def dtype_of(type_name: NativeType) -> np.dtype[Any]:
     """The numpy dtype of a column type."""
     return _DTYPES[type_name]
+
+
+def code_of(dtype: np.dtype[Any]) -> int:
+    """The number that stands for the column type of a dtype in the format."""
+    return _CODES[dtype]
 
 
 def type_code(type_name: NativeType) -> int:

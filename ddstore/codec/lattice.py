@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddstore.codec.format import LatticeKind, NativeType, dtype_of
+from ddstore import _native
+from ddstore.codec.format import LatticeKind, NativeType, dtype_of, type_code
+from ddstore.codec.sample import sample
 from ddstore.codec.scale import Scale, find_scale
 
 __all__ = [
@@ -31,13 +33,8 @@ __all__ = [
     "relative_lattices",
 ]
 
-# Beyond 2**53 a double no longer holds every integer: numerators must stay below.
-_EXACT_INT = float(2**53)
 _MANTISSA = {"float4": 23, "float8": 52}
 _PHASES = 8
-_DENOMINATORS = (*(10**d for d in range(13)), *(2**b for b in range(1, 17)))
-# A grid that holds this share of the values is a grid: exact rows for the others cost less than finer bins.
-_MOSTLY = 0.98
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
 
 Values = NDArray[Any]
@@ -52,14 +49,6 @@ class Grid:
     pitch: int
     den: int
     via_float32: bool = False
-
-    def numbers(self, values: Values) -> Index:
-        """The grid numbers ``k`` of values on the grid. Shape (n,), int64."""
-        if values.dtype.kind == "i":
-            with np.errstate(over="ignore"):
-                return (values.astype(np.int64) - np.int64(self.origin)) // np.int64(self.pitch)
-        numerator = np.rint(values.astype(np.float64) * self.den).astype(np.int64)
-        return (numerator - self.origin) // self.pitch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,34 +75,41 @@ class Lattice:
 
     def index(self, values: Values, type_name: NativeType) -> Index:
         """The index whose bin holds each value. Shape (n,), int64."""
-        if self.kind is LatticeKind.STEP:
-            return np.rint((values.astype(np.float64) - self.offset) / self.step).astype(np.int64)
         if self.levels is not None:
             return np.searchsorted(self.levels, ordinals(values, type_name))
+        low, width = 0, 1
         if self.kind is LatticeKind.ORDINAL:
             # The middle of bin q is the ordinal q * bin, so that 0.0 stays 0.0.
-            half = np.int64(self.bin // 2)
-            return np.asarray((ordinals(values, type_name) + half) // np.int64(self.bin))
-        assert self.grid is not None
-        with np.errstate(over="ignore"):
-            return np.asarray((self.grid.numbers(values) - np.int64(self.phase)) // np.int64(self.bin))
+            low, width = -(self.bin // 2), self.bin
+        elif self.grid is not None:
+            low, width = _wrap(self.grid.origin + self.phase * self.grid.pitch), self.bin * self.grid.pitch
+        index = _native.quantize(
+            type=type_code(type_name),
+            values=np.ascontiguousarray(values),
+            kind=self.kind,
+            low=low,
+            width=width,
+            den=float(self.grid.den) if self.grid else 1.0,
+            step=self.step,
+            offset=self.offset,
+        )
+        return np.frombuffer(index, dtype=np.int64)
 
     def value(self, index: Index, type_name: NativeType) -> Values:
-        """What the decoder will return for each index, computed by the same IEEE operations."""
-        dtype = dtype_of(type_name)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.kind is LatticeKind.STEP:
-                value = index.astype(np.float64) * self.step + self.offset
-                return (value.astype(np.float32) if self.via_float32 else value).astype(dtype)
-            if self.levels is not None:
-                return _from_ordinals(self.levels[index], type_name)
-            numerator = index * np.int64(self.mul) + np.int64(self.add)
-            if self.kind is LatticeKind.ORDINAL:
-                return _from_ordinals(numerator, type_name)
-            if dtype.kind == "i":
-                return numerator.astype(dtype)
-            value = numerator.astype(np.float64) / float(self.den)
-            return (value.astype(np.float32) if self.via_float32 else value).astype(dtype)
+        """What the decoder will return for each index: computed by the same code."""
+        values = _native.reconstruct(
+            type=type_code(type_name),
+            index=np.ascontiguousarray(index),
+            lattice=self.kind,
+            mul=self.mul,
+            add=self.add,
+            den=self.den,
+            step=self.step,
+            offset=self.offset,
+            via_float32=self.via_float32,
+            levels=self.levels,
+        )
+        return np.frombuffer(values, dtype=dtype_of(type_name))
 
 
 def ordinals(values: Values, type_name: NativeType) -> Index:
@@ -125,22 +121,6 @@ def ordinals(values: Values, type_name: NativeType) -> Index:
     return np.where(bits < 0, -(bits & np.int64(0x7FFFFFFFFFFFFFFF)), bits)
 
 
-def _from_ordinals(order: Index, type_name: NativeType) -> Values:
-    if type_name == "float4":
-        narrow = order.astype(np.int32)
-        return np.where(narrow < 0, (-narrow) | np.int32(-(2**31)), narrow).astype(np.int32).view(np.float32)
-    return np.where(order < 0, (-order) | np.int64(-(2**63)), order).view(np.float64)
-
-
-def _pitch(numerator: Index) -> tuple[int, int]:
-    """Origin and greatest common divisor of the distances from it (1 when all are equal)."""
-    origin = int(numerator[0])
-    low, high = int(numerator.min()), int(numerator.max())
-    if high - low >= 2**62:
-        return 0, 1
-    return origin, int(np.gcd.reduce(np.abs(numerator - origin))) or 1
-
-
 def find_grid(values: Values, type_name: NativeType) -> Grid | None:
     """The coarsest decimal or binary grid that holds every value exactly, else one that holds almost all, or None.
 
@@ -150,35 +130,14 @@ def find_grid(values: Values, type_name: NativeType) -> Grid | None:
         values: finite values without -0.0, shape (n,), n > 0.
         type_name: their column type.
     """
-    return _find_grid(values, type_name, 1.0) or _find_grid(values, type_name, _MOSTLY)
+    whole, mostly = _find_grids(values, type_name)
+    return whole or mostly
 
 
-def _find_grid(values: Values, type_name: NativeType, share: float) -> Grid | None:
-    """The coarsest grid that holds this share of the values exactly."""
-    if values.dtype.kind == "i":
-        origin, pitch = _pitch(values.astype(np.int64))
-        return Grid(origin, pitch, 1)
-    wide = values.astype(np.float64)
-    probe = wide[:: max(1, len(wide) // 64)]
-    peak = float(np.abs(wide).max())
-    for via_float32 in (False, True) if type_name == "float8" else (True,):
-        # float32 tells apart no more than 24 bits: a finer "grid" would fit anything.
-        limit = float(2**24) if via_float32 else _EXACT_INT
-        for den in _DENOMINATORS:
-            if peak * den >= limit or _on_grid(probe, den, via_float32).mean() < share - 0.05:
-                continue
-            fits = _on_grid(wide, den, via_float32)
-            if fits.mean() >= share:
-                origin, pitch = _pitch(np.rint(wide[fits] * den).astype(np.int64))
-                return Grid(origin, pitch, den, via_float32 and type_name == "float8")
-    return None
-
-
-def _on_grid(wide: NDArray[np.float64], den: int, via_float32: bool) -> NDArray[np.bool_]:
-    back = np.rint(wide * den) / den
-    if via_float32:
-        back = back.astype(np.float32).astype(np.float64)
-    return np.asarray(back == wide)
+def _find_grids(values: Values, type_name: NativeType) -> tuple[Grid | None, Grid | None]:
+    """The coarsest grid of all values, and the coarsest of almost all."""
+    whole, mostly = _native.find_grids(type_code(type_name), np.ascontiguousarray(values))
+    return whole and Grid(*whole), mostly and Grid(*mostly)
 
 
 def _scaled(scale: Scale, bin_: int, phase: int) -> Lattice:
@@ -231,12 +190,11 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
         values: shape (n,), n > 0.
         type_name: their column type.
     """
-    grid = _find_grid(values, type_name, 1.0)
+    grid, coarse = _find_grids(values, type_name)
     if grid is not None:
         yield _on(grid, 1, 0)
         if values.dtype.kind == "i":
             return
-    coarse = _find_grid(values, type_name, _MOSTLY)
     if coarse is not None and coarse != grid:
         yield _on(coarse, 1, 0)
     scale = find_scale(values) if grid is None and coarse is None else None
@@ -248,18 +206,13 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
     yield Lattice(LatticeKind.ORDINAL, exact=True)
 
 
-def _roughness(index: Index) -> float:
-    """Order-0 entropy of the index differences, in bits: what a phase is judged by."""
-    counts = np.bincount(np.clip(np.diff(index), -64, 64) + 64).astype(np.float64)
-    share = counts[counts > 0] / max(1, len(index) - 1)
-    return float(-(share * np.log2(share)).sum())
-
-
 def _best_phase(candidates: list[Lattice], values: Values, type_name: NativeType) -> Lattice:
-    return min(candidates, key=lambda lattice: _roughness(lattice.index(values, type_name)))
+    """The lattice on which a sample of the values makes the smoothest path, by the entropy of its steps."""
+    some = sample(values)
+    return min(candidates, key=lambda lattice: _native.roughness(lattice.index(some, type_name)))
 
 
-def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned: bool = False) -> list[Lattice]:
+def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned: bool = False) -> Iterator[Lattice]:
     """Lattices for ``|x - y| <= eps``, the most promising first; none when ``eps`` is below the type's resolution.
 
     Args:
@@ -274,29 +227,32 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
         room = Fraction(eps) * grid.den / grid.pitch
         # Integer columns have nothing between two grid values: their bins are odd.
         widest = 2 * floor(room) + 1 if integer else floor(2 * room) + 1
-        found = []
-        for bin_ in (widest,) if integer else (widest, widest - 1):
-            if bin_ == 1:
-                found.append(_on(grid, 1, 0))
-            elif 1 < bin_ * grid.pitch * 2 < 2**53:
-                found.append(_phased(grid, bin_, values, type_name, aligned))
+        fitting = [bin_ for bin_ in ((widest,) if integer else (widest, widest - 1)) if bin_ == 1 or _fits(grid, bin_)]
+        for bin_ in fitting:
+            yield _on(grid, 1, 0) if bin_ == 1 else _phased(grid, bin_, values, type_name, aligned)
         if integer:
-            return found or [_on(grid, 1, 0)]
-        return found + _steps(values, type_name, eps, aligned)
-    scale = find_scale(values)
-    found = []
-    if scale is not None and not aligned:
-        widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
-        for bin_ in range(max(1, widest - 1), widest + 1):
-            shifted = [_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)]
-            found.append(_best_phase(shifted, values, type_name))
-    return found + _steps(values, type_name, eps, aligned)
+            if not fitting:
+                yield _on(grid, 1, 0)
+            return
+    elif not aligned:
+        scale = find_scale(values, 2 * eps)
+        if scale is not None:
+            widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
+            for bin_ in range(max(1, widest - 1), widest + 1):
+                shifted = [_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)]
+                yield _best_phase(shifted, values, type_name)
+    yield from _steps(values, type_name, eps, aligned)
+
+
+def _fits(grid: Grid, bin_: int) -> bool:
+    """Whether bins of so many grid values have numerators that a double holds."""
+    return 1 < bin_ * grid.pitch * 2 < 2**53
 
 
 def _steps(values: Values, type_name: NativeType, eps: float, aligned: bool) -> list[Lattice]:
     """The lattice that needs no grid; none when ``eps`` is below the type's resolution."""
     # Leave room for the rounding of the value itself, once to double and once to the column's type.
-    slack = float(np.abs(values.astype(np.float64)).max()) * 2.0 ** -(_MANTISSA[type_name] - 1)
+    slack = max(float(values.max()), -float(values.min())) * 2.0 ** -(_MANTISSA[type_name] - 1)
     usable = min(eps, 1e300) - slack  # a step beyond that would overflow when multiplied
     if usable < eps / 2:
         return []

@@ -17,6 +17,9 @@ __all__ = ["Scale", "find_scale"]
 _MOST_LEVELS = 8192
 _LARGEST = 1e30  # well inside float32
 _MOST_STEPS = 2**32  # no converter counts farther
+_PROBES = 1024
+_REPEATS = 0.97  # 1,024 of 8,192 levels, equally likely, hit 963
+_STEPS_IN_A_BIN = 64
 _ORIGINS = 17  # tried around the best one, in each of
 _ROUNDS = 6
 
@@ -30,8 +33,19 @@ class Scale:
     via_float32: bool
 
 
-def find_scale(values: NDArray[Any]) -> Scale | None:
-    """The scale that finite float ``values``, shape (n,), n > 0, lie on; None if they have none."""
+def find_scale(values: NDArray[Any], width: float = 0.0) -> Scale | None:
+    """The scale that finite float values lie on; None if they have none, or none that is worth the search.
+
+    Args:
+        values: shape (n,), n > 0.
+        width: of the bins that will be laid on it. With many steps to a bin a scale saves nothing.
+    """
+    some = np.unique(values[:: max(1, len(values) // _PROBES)][:_PROBES])
+    # Values with as many levels as counts have repeat themselves even among a few.
+    if len(values) >= 4 * _PROBES and len(some) > _REPEATS * _PROBES:
+        return None
+    if len(some) > 1 and width > _STEPS_IN_A_BIN * np.diff(some).min():
+        return None
     levels = np.unique(values)
     if not 8 <= len(levels) <= min(_MOST_LEVELS, len(values) // 2) or np.abs(levels).max() > _LARGEST:
         return None

@@ -6,8 +6,8 @@ Nothing leaves :func:`encode_column` that was not decoded from its very bytes an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,31 +18,20 @@ from ddstore import _native
 from ddstore.bounds import Bound, Lossless
 from ddstore.codec import select, tube
 from ddstore.codec.bound_check import absolute_bound, violations
-from ddstore.codec.format import NATIVE_TYPES, Mode, NativeType, RowClass, as_native, dtype_of, type_code
+from ddstore.codec.format import Coder, Mode, NativeType, RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
 from ddstore.codec.model import Model, is_damaged
-from ddstore.codec.side import Side, lattice_units
+from ddstore.codec.sample import sample
 from ddstore.errors import BoundViolation, CorruptSegment
 from ddstore.profiles import Profile
 
-__all__ = [
-    "EncodedColumn",
-    "checksum",
-    "column_stats",
-    "decode_column",
-    "encode_column",
-    "encode_exact",
-    "needs",
-]
+__all__ = ["EncodedColumn", "column_stats", "decode_column", "encode_column", "encode_exact"]
 
-_CANONICAL_NAN = {"float4": 0x7FC00000, "float8": 0x7FF8000000000000}
-_SMALLEST_NORMAL = {"float4": float(np.finfo(np.float32).tiny), "float8": float(np.finfo(np.float64).tiny)}
+_SUM_UNITS = 2**1074
 # With more exact rows than this share a lattice is not worth a trial beside another.
 _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
-
-_REMEDY = "Run ddstore verify to list every damaged segment."
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -50,11 +39,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class EncodedColumn:
-    """A verified column.
-
-    ``min``, ``max`` and ``sum`` are of what is read back, as PostgreSQL aggregates; ``side`` is the column as those
-    encoded after it in the segment may be conditioned on it.
-    """
+    """A verified column. ``minimum``, ``maximum`` and ``total`` are of what is read back, as PostgreSQL aggregates."""
 
     residual: bytes
     latents: bytes | None
@@ -67,7 +52,6 @@ class EncodedColumn:
     min: int | float | None
     max: int | float | None
     sum: Decimal | float | None
-    side: Side
 
     @property
     def size(self) -> int:
@@ -83,7 +67,6 @@ def encode_column(
     bound: Bound,
     profile: Profile = Profile.BALANCED,
     model: Model | None = None,
-    sides: Sequence[Side] = (),
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -94,44 +77,16 @@ def encode_column(
         bound: how much error is tolerated.
         profile: which coders are tried, and how hard the smallest coding is searched for.
         model: the series' shared model, tried when its encoder is at hand.
-        sides: columns of the same segment encoded before; this one may be conditioned on at most three of them.
 
     Raises:
         BoundViolation: the decoded values break the bound (a defect: nothing may be deleted).
         SchemaMismatch: the type is not coded by the core.
     """
-    kind = as_native(type)
-    values = np.ascontiguousarray(values, dtype=dtype_of(kind))
-    n = len(values)
-    present = np.ones(n, dtype=bool) if valid is None else np.ascontiguousarray(valid, dtype=bool)
-    ordinary = _ordinary(values, kind) & present
-    usable = values[ordinary]
-    allowed = np.zeros(n)
-    allowed[ordinary] = absolute_bound(usable, bound)
-    classes = _classes(values, kind, present, ordinary)
-
-    best: select.Coded | None = None
-    used = EMPTY
-    for lattice in _candidates(usable, kind, bound):
-        attempt, escaped = _with_escapes(values, ordinary, classes, lattice, allowed, kind)
-        if best is not None and escaped > _ESCAPES_TOLERATED * len(usable):
-            continue
-        coded, finer = _on_lattice(values, attempt, lattice, allowed, kind, model, sides)
-        if best is None or coded.size < best.size:
-            best, used = coded, finer
-        if escaped == 0 and lattice.settled and not (lattice.exact and 8 * coded.size > _DEAR * n):
-            break
-    assert best is not None, "the last candidate holds every value"
-    given = {side.crc: side.values for side in sides}
-    read, read_valid = decode_column(
-        best.residual,
-        best.latents,
-        model.data if model and best.uses_model else None,
-        kind,
-        n,
-        [given[crc] for crc in needs(best.residual)],
-    )
-    _verify(values, present, ordinary, allowed, read, read_valid)
+    column = _Column.of(values, valid, as_native(type), bound)
+    best = _best(column, bound, profile, model)
+    data = model.data if model is not None and best.uses_model else None
+    read, read_valid = decode_column(best.residual, best.latents, data, type, column.n)
+    _verify(column, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(
         residual=best.residual,
@@ -139,13 +94,12 @@ def encode_column(
         uses_model=best.uses_model,
         mode=best.mode.name.lower(),
         coder=best.coder.name.lower(),
-        n=n,
+        n=column.n,
         count=count,
         escapes=best.escapes,
         min=low,
         max=high,
         sum=total,
-        side=Side(checksum(best.residual), kind, read, *lattice_units(used, best.mode)),
     )
 
 
@@ -154,60 +108,22 @@ def encode_exact(values: Values, type: str) -> bytes:
     return encode_column(values, None, type=type, bound=Lossless()).residual
 
 
-def checksum(residual: bytes) -> int:
-    """What names a column within its segment: the last four bytes of its residual."""
-    return int.from_bytes(residual[-4:], "little")
-
-
-def needs(residual: bytes) -> tuple[int, ...]:
-    """Checksums of the other columns of the segment that this one is conditioned on, in the order decoding takes them.
-
-    Raises:
-        CorruptSegment: the bytes are damaged.
-    """
-    try:
-        return _native.peek_column(residual)["sides"]
-    except _native.CorruptError as error:
-        raise CorruptSegment(f"{error}", remedy=_REMEDY) from None
-
-
 def decode_column(
-    residual: bytes,
-    latents: bytes | None,
-    model: bytes | None,
-    type: str,
-    n: int,
-    sides: Sequence[Values] = (),
+    residual: bytes, latents: bytes | None, model: bytes | None, type: str, n: int
 ) -> tuple[Values, Mask | None]:
     """Decode all ``n`` rows: values, shape (n,), of the column's dtype, and validity (None: nothing is NULL).
 
-    Args:
-        residual: as stored.
-        latents: as stored, None where there are none.
-        model: the model that coded the column, None where none did.
-        type: "int2", "int4", "int8", "float4" or "float8".
-        n: rows of the segment.
-        sides: decoded values of the columns that :func:`needs` names, in its order, each of shape (n,), 0 where NULL.
-
     Raises:
-        CorruptSegment: the bytes are damaged, or do not fit the type, the count, the model or the other columns.
+        CorruptSegment: the bytes are damaged, or do not fit the type, the count or the model.
     """
     kind = as_native(type)
     try:
-        crcs = needs(residual) if sides else ()
-        if len(sides) != len(crcs):
-            raise CorruptSegment(f"it is conditioned on {len(crcs)} columns, {len(sides)} are given", remedy=_REMEDY)
-        others = [(crc, _code_of(side), side) for crc, side in zip(crcs, sides, strict=True)]
-        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1, others)
+        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1)
     except _native.CorruptError as error:
         what = f"{error}" if model is None or not is_damaged(model) else f"its model is damaged: {error}"
-        raise CorruptSegment(what, remedy=_REMEDY) from None
+        raise CorruptSegment(what, remedy="Run ddstore verify to list every damaged segment.") from None
     mask = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
     return np.frombuffer(data, dtype=dtype_of(kind)), mask
-
-
-def _code_of(values: Values) -> int:
-    return next(type_code(kind) for kind in NATIVE_TYPES if dtype_of(kind) == values.dtype)
 
 
 def column_stats(
@@ -225,108 +141,168 @@ def column_stats(
         high, low = there.astype(np.int64) >> 32, there.astype(np.int64) & 0xFFFFFFFF
         total = (int(high.sum()) << 32) + int(low.sum())
         return len(there), int(there.min()), int(there.max()), Decimal(total)
-    numbers = there[~np.isnan(there)]
-    smallest = float(numbers.min()) if len(numbers) else math.nan
-    largest = float(numbers.max()) if len(numbers) == len(there) else math.nan
+    smallest, largest = float(there.min()), float(there.max())
+    if math.isnan(smallest):
+        numbers = there[~np.isnan(there)]
+        smallest = float(numbers.min()) if len(numbers) else math.nan
+    return len(there), smallest, largest, _float_sum(there)
+
+
+def _float_sum(values: Values) -> float:
+    """The sum, rounded once."""
+    data, odd = _native.exact_sum(code_of(values.dtype), np.ascontiguousarray(values))
+    if odd:  # one infinity is the sum, both or a NaN make it NaN
+        with np.errstate(invalid="ignore"):
+            return float(values[~np.isfinite(values)].astype(np.float64).sum())
+    total = int.from_bytes(data, "little", signed=True)
     try:
-        exact = math.fsum(there.astype(np.float64))
-    except (OverflowError, ValueError):  # beyond the doubles on the way, or +Inf and -Inf
-        with np.errstate(over="ignore", invalid="ignore"):
-            exact = float(there.astype(np.float64).sum())
-    return len(there), smallest, largest, exact
+        return total / _SUM_UNITS
+    except OverflowError:
+        return math.copysign(math.inf, total)
 
 
-def _ordinary(values: Values, kind: NativeType) -> Mask:
-    """Values a lattice may hold: finite, normal, and not -0.0."""
-    if values.dtype.kind == "i":
-        return np.ones(len(values), dtype=bool)
-    size = np.abs(values)
-    return np.asarray(np.isfinite(values) & ((size >= _SMALLEST_NORMAL[kind]) | ((size == 0) & ~np.signbit(values))))
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column to encode."""
+
+    values: Values
+    classes: NDArray[np.uint8]
+    ordinary: Mask | None
+    """Rows that a lattice may hold; None when all are."""
+    usable: Values
+    """The values of those rows."""
+    allowed: float | NDArray[np.float64]
+    """Their bound: one for all, or one for each."""
+    kind: NativeType
+
+    @classmethod
+    def of(cls, values: Values, valid: Mask | None, kind: NativeType, bound: Bound) -> _Column:
+        values = np.ascontiguousarray(values, dtype=dtype_of(kind))
+        mask = None if valid is None else np.ascontiguousarray(valid, dtype=bool)
+        data, odd = _native.classify(type_code(kind), values, mask)
+        classes = np.frombuffer(data, dtype=np.uint8)
+        ordinary = classes == RowClass.VALUE if odd else None
+        usable = values if ordinary is None else values[ordinary]
+        return cls(values, classes, ordinary, usable, absolute_bound(usable, bound), kind)
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    def sample(self) -> _Column:
+        """A part of it to choose by; itself when it is short."""
+        values = sample(self.values)
+        if len(values) == self.n:
+            return self
+        classes = sample(self.classes)
+        ordinary = None if self.ordinary is None else classes == RowClass.VALUE
+        allowed = self.allowed
+        if isinstance(allowed, np.ndarray):
+            allowed = sample(allowed) if self.ordinary is None else sample(self._spread(allowed))[ordinary]
+        return replace(
+            self,
+            values=values,
+            classes=classes,
+            ordinary=ordinary,
+            usable=values if ordinary is None else values[ordinary],
+            allowed=allowed,
+        )
+
+    def on(self, lattice: Lattice) -> tuple[select.Rows, int]:
+        """The rows on a lattice; those whose reconstruction would break the bound are marked exact, and counted."""
+        index = lattice.index(self.usable, self.kind)
+        broken = violations(self.usable, lattice.value(index, self.kind), self.allowed)
+        escaped = int(np.count_nonzero(broken))
+        classes = self.classes if self.ordinary is not None else None
+        if escaped:
+            classes = self.classes.copy()
+            classes[np.flatnonzero(broken) if self.ordinary is None else np.flatnonzero(self.ordinary)[broken]] = (
+                RowClass.EXACT
+            )
+        return select.Rows(self.values, classes, self._spread(index), lattice, self.kind), escaped
+
+    def _spread(self, of_usable: NDArray[Any]) -> NDArray[Any]:
+        """The elements in their rows, 0 in the others."""
+        if self.ordinary is None:
+            return of_usable
+        spread = np.zeros(self.n, dtype=of_usable.dtype)
+        spread[self.ordinary] = of_usable
+        return spread
 
 
-def _bits(values: Values) -> NDArray[np.uint64]:
-    return values.view(f"u{values.itemsize}").astype(np.uint64)
-
-
-def _classes(values: Values, kind: NativeType, present: Mask, ordinary: Mask) -> NDArray[np.uint8]:
-    classes = np.zeros(len(values), dtype=np.uint8)
-    odd = present & ~ordinary
-    classes[~present] = RowClass.NULL
-    classes[odd] = RowClass.EXACT
-    if values.dtype.kind == "f" and odd.any():
-        classes[odd & (_bits(values) == _CANONICAL_NAN[kind])] = RowClass.NAN
-        classes[odd & (values == 0)] = RowClass.NEGATIVE_ZERO
-    return classes
-
-
-def _candidates(usable: Values, kind: NativeType, bound: Bound) -> Iterator[Lattice]:
+def _candidates(column: _Column, bound: Bound) -> Iterator[Lattice]:
     """Lattices in the order of trial; the last one holds every value."""
+    usable, kind = column.usable, column.kind
     if len(usable) == 0:  # nothing but NULLs and oddities
         yield EMPTY
         return
     if bound.kind == "relative":
         yield from relative_lattices(usable, kind, bound.value)
-    else:
-        eps = absolute_bound(usable, bound)
-        assert isinstance(eps, float)
-        if eps > 0:
-            yield from lossy_lattices(usable, kind, eps)
+    elif isinstance(column.allowed, float) and column.allowed > 0:
+        yield from lossy_lattices(usable, kind, column.allowed)
     yield from exact_lattices(usable, kind)
 
 
-def _with_escapes(
-    values: Values,
-    ordinary: Mask,
-    classes: NDArray[np.uint8],
-    lattice: Lattice,
-    allowed: NDArray[np.float64],
-    kind: NativeType,
-) -> tuple[NDArray[np.uint8], int]:
-    """Mark as exact the rows whose reconstruction would break the bound."""
-    usable = values[ordinary]
-    read = lattice.value(lattice.index(usable, kind), kind)
-    broken = violations(usable, read, allowed[ordinary])
-    if not broken.any():
-        return classes, 0
-    marked = classes.copy()
-    marked[np.flatnonzero(ordinary)[broken]] = RowClass.EXACT
-    return marked, int(broken.sum())
+def _best(column: _Column, bound: Bound, profile: Profile, model: Model | None) -> select.Coded:
+    """The column on the lattice that is cheapest by a sample, of the nearest indices or of a cheaper path."""
+    coder = Coder.RANS if profile is Profile.FAST else Coder.MIX
+    some = column.sample()
+    prices: list[tuple[float, Lattice]] = []
+    for lattice in _candidates(column, bound):
+        rows, escaped = some.on(lattice)
+        if prices and escaped > _ESCAPES_TOLERATED * len(some.usable):
+            continue
+        good = escaped == 0 and lattice.settled
+        if good and not lattice.exact and not prices:
+            prices.append((0.0, lattice))
+            break
+        bits = select.price(rows, coder)
+        prices.append((bits, lattice))
+        if good and not (lattice.exact and bits > _DEAR):
+            break
+    _, lattice = min(prices, key=lambda pair: pair[0])
+    rows, _ = column.on(lattice)
+    coded = select.encode(rows, coder, None if profile is Profile.FAST else model)
+    return coded if profile is Profile.FAST else _on_cheaper_path(column, rows, coded, coder, model)
 
 
-def _on_lattice(
-    values: Values,
-    classes: NDArray[np.uint8],
-    lattice: Lattice,
-    allowed: NDArray[np.float64],
-    kind: NativeType,
-    model: Model | None,
-    sides: Sequence[Side],
-) -> tuple[select.Coded, Lattice]:
-    """The smallest coding on a lattice, of the nearest indices or, where it may pay, of a cheaper path on a finer one.
-
-    Which of the two lattices it is stands beside it.
-    """
-    coded = select.encode(values, classes, lattice, kind, model, sides=sides)
-    if lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * len(values):
-        return coded, lattice
-    plain = classes == RowClass.VALUE
-    found = tube.search(values[plain], lattice, kind, allowed[plain])
+def _on_cheaper_path(
+    column: _Column, rows: select.Rows, coded: select.Coded, coder: Coder, model: Model | None
+) -> select.Coded:
+    """The rows on the path of a tube search where that may pay and does, otherwise as they are coded."""
+    if rows.lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * column.n:
+        return coded
+    plain, allowed = rows.plain, column.allowed
+    if isinstance(allowed, np.ndarray):
+        allowed = allowed[plain if column.ordinary is None else plain[column.ordinary]]
+    found = tube.search(column.values[plain], rows.lattice, column.kind, allowed)
     if found is None:
-        return coded, lattice
-    finer, path = found
-    other = select.encode(values, classes, finer, kind, model, path, sides=sides)
-    return (other, finer) if other.size < coded.size else (coded, lattice)
+        return coded
+    lattice, path = found
+    index = np.zeros(column.n, dtype=np.int64)
+    index[plain] = path
+    other = select.encode(replace(rows, lattice=lattice, index=index), coder, model)
+    return other if other.size < coded.size else coded
 
 
-def _verify(
-    values: Values, present: Mask, ordinary: Mask, allowed: NDArray[np.float64], read: Values, read_valid: Mask | None
-) -> None:
-    there = np.ones(len(values), dtype=bool) if read_valid is None else read_valid
-    wrong = there != present
-    wrong[ordinary] |= violations(values[ordinary], read[ordinary], allowed[ordinary])
+def _verify(column: _Column, read: Values, read_valid: Mask | None) -> None:
+    values, ordinary, allowed = column.values, column.ordinary, column.allowed
+    if ordinary is None:
+        wrong = violations(values, read, allowed)
+        exact = np.broadcast_to(allowed == 0, values.shape)
+        if read_valid is not None:
+            wrong |= ~read_valid
+    else:
+        present = column.classes != RowClass.NULL
+        wrong = np.ones(column.n, dtype=bool) if read_valid is None else read_valid
+        wrong = wrong != present
+        wrong[ordinary] |= violations(column.usable, read[ordinary], allowed)
+        exact = present & ~ordinary
+        exact[ordinary] = allowed == 0
     # Bit-exact where the bound is 0, and for everything that is not an ordinary number.
-    exact = present & (~ordinary | (allowed == 0))
-    wrong[exact] |= _bits(values[exact]) != _bits(read[exact])
+    if exact.any():
+        unsigned = f"u{values.itemsize}"
+        wrong |= exact & (values.view(unsigned) != read.view(unsigned))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise BoundViolation(

@@ -1,9 +1,8 @@
-"""Which mode codes a column in the fewest bytes: by trial."""
+"""Which mode and centre code a column in the fewest bytes: by trial on a sample of its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,9 @@ from ddstore.codec.format import (
 )
 from ddstore.codec.lattice import Lattice
 from ddstore.codec.model import Model
-from ddstore.codec.side import Side
+from ddstore.codec.sample import STRETCHES, sample
 
-__all__ = ["Coded", "LatticeKind", "encode"]
+__all__ = ["Coded", "Rows", "encode", "price"]
 
 # A segment is at most raw + 64 bytes per column (DESIGN invariant 5); the header's own varints fit in it.
 _OVERHEAD = 64
@@ -56,79 +55,35 @@ class Coded:
         return len(self.residual) + len(self.latents or b"")
 
 
-def encode(
-    values: NDArray[Any],
-    classes: NDArray[np.uint8],
-    lattice: Lattice,
-    kind: NativeType,
-    model: Model | None,
-    path: NDArray[np.int64] | None = None,
-    sides: Sequence[Side] = (),
-) -> Coded:
-    """Code a column on ``lattice`` in every mode that may win and keep the smallest.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A column's rows on a lattice, ready to be coded."""
 
-    Args:
-        values: shape (n,), of the column's dtype.
-        classes: shape (n,), RowClass of each row; all rows of class VALUE keep the bound on this lattice.
-        lattice: maps values to indices.
-        kind: the column type.
-        model: the series' model, or None.
-        path: the indices of the rows of class VALUE, where they are not simply the nearest ones.
-        sides: columns of the segment that this one may be conditioned on.
-    """
-    plain = classes == RowClass.VALUE
-    index = np.zeros(len(values), dtype=np.int64)
-    index[plain] = lattice.index(values[plain], kind) if path is None else path
-    trial = _Trial(values, classes, index, lattice, kind)
-    escapes = int((classes == RowClass.EXACT).sum())
+    values: NDArray[Any]
+    """Shape (n,), of the column's dtype."""
+    classes: NDArray[np.uint8] | None
+    """Shape (n,), RowClass of each row; None when all are VALUE."""
+    index: NDArray[np.int64]
+    """Shape (n,), the lattice index of each row of class VALUE; each of them keeps the bound."""
+    lattice: Lattice
+    kind: NativeType
 
-    drift, steady = _common_step(index) if plain.all() else (0, 0.0)
-    if steady == 1.0:
-        line = trial.run(Mode.LINEAR, Centre.LAST, drift=drift)
-        if line is not None:
-            return Coded(line, None, Mode.LINEAR, 0)
-    best: Coded | None = None
-    for centre, step in ((Centre.LAST, drift if steady > 0.5 else 0), (Centre.LINEAR, 0)):
-        residual = trial.run(Mode.LATTICE, centre, drift=step)
-        if residual is not None and (best is None or len(residual) < best.size):
-            best = Coded(residual, None, Mode.LATTICE, escapes)
-    if model is not None and lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
-        learned = _with_model(trial, values, plain, model, escapes)
-        if learned is not None and (best is None or learned.size < best.size):
-            best = learned
-    if best is None:
-        raw = trial.run(Mode.RAW, Centre.LAST)
-        assert raw is not None, "raw bytes always fit"
-        best = Coded(raw, None, Mode.RAW, 0)
-    return best
+    @property
+    def escapes(self) -> int:
+        """Rows stored bit-exact beside the lattice."""
+        return 0 if self.classes is None else int((self.classes == RowClass.EXACT).sum())
 
+    @property
+    def plain(self) -> NDArray[np.bool_]:
+        """Where rows are of class VALUE. Shape (n,)."""
+        if self.classes is None:
+            return np.ones(len(self.values), dtype=bool)
+        return np.asarray(self.classes == RowClass.VALUE)
 
-def _common_step(index: NDArray[np.int64]) -> tuple[int, float]:
-    """The most frequent difference of neighbours (a clock's sampling interval) and its share of all of them."""
-    if len(index) < 2:
-        return 0, 1.0
-    steps, counts = np.unique(np.diff(index), return_counts=True)
-    most = counts.argmax()
-    return int(steps[most]), float(counts[most]) / (len(index) - 1)
-
-
-class _Trial:
-    """One column's arrays, ready to be coded in several modes."""
-
-    def __init__(
-        self,
-        values: NDArray[Any],
-        classes: NDArray[np.uint8],
-        index: NDArray[np.int64],
-        lattice: Lattice,
-        kind: NativeType,
-    ) -> None:
-        self.n = len(values)
-        self.kind = kind
-        self.lattice = lattice
-        self.index = index
-        self.bits = np.ascontiguousarray(values).view(f"u{values.itemsize}").astype(np.uint64)
-        self.classes = classes
+    def sample(self) -> Rows:
+        """A part of them to choose by; all of them when they are few."""
+        classes = None if self.classes is None else sample(self.classes)
+        return replace(self, values=sample(self.values), classes=classes, index=sample(self.index))
 
     def run(
         self,
@@ -143,23 +98,25 @@ class _Trial:
         model: bytes | None = None,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
-        classes = self.classes
-        if mode is Mode.RAW:  # every value in its own bits: only NULL is left to tell
+        n, classes, lattice = len(self.values), self.classes, self.lattice
+        if mode is Mode.RAW and classes is not None:  # every value in its own bits: only NULL is left to tell
             classes = np.where(classes == RowClass.NULL, classes, np.uint8(RowClass.VALUE))
-        exceptional = bool(classes.any())
-        lattice = self.lattice
+            classes = classes if classes.any() else None
         flags = (
-            (FLAG_EXCEPTIONS if exceptional else 0)
-            | (FLAG_NULLS if exceptional and bool((classes == RowClass.NULL).any()) else 0)
+            (FLAG_EXCEPTIONS if classes is not None else 0)
+            | (FLAG_NULLS if classes is not None and bool((classes == RowClass.NULL).any()) else 0)
             | (FLAG_EXACT if lattice.exact or mode is Mode.RAW else 0)
             | (FLAG_VIA_FLOAT32 if lattice.via_float32 and mode is not Mode.RAW else 0)
         )
+        own = None
+        if classes is not None or mode is Mode.RAW:
+            own = self.values.view(f"u{self.values.itemsize}").astype(np.uint64)
         return _native.encode_column(
             type=type_code(self.kind),
             mode=mode,
             coder=coder,
             flags=flags,
-            n=self.n,
+            n=n,
             lattice=lattice.kind,
             mul=lattice.mul,
             add=lattice.add,
@@ -171,20 +128,79 @@ class _Trial:
             base=base,
             scale=scale,
             index=self.index,
-            classes=np.ascontiguousarray(classes) if exceptional else None,
-            bits=self.bits,
+            classes=None if classes is None else np.ascontiguousarray(classes),
+            bits=own,
             latents=latents,
             model=model,
             levels=lattice.levels,
-            capacity=self.n * dtype_of(self.kind).itemsize + _OVERHEAD,
+            capacity=n * dtype_of(self.kind).itemsize + _OVERHEAD,
         )
 
 
-def _with_model(
-    trial: _Trial, values: NDArray[Any], plain: NDArray[np.bool_], model: Model, escapes: int
-) -> Coded | None:
+def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
+    """Code rows in the mode, and around the centre, that do best on a sample of them.
+
+    Args:
+        rows: what to code.
+        coder: what residuals are coded by.
+        model: the series' model, or None; tried on all rows.
+    """
+    drift, steady = _common_step(rows.index) if rows.classes is None else (0, 0.0)
+    if steady == 1.0:
+        line = rows.run(Mode.LINEAR, Centre.LAST, drift=drift)
+        if line is not None:
+            return Coded(line, None, Mode.LINEAR, 0)
+    centre, step = _best_centre(rows, coder, drift if steady > 0.5 else 0)
+    residual = rows.run(Mode.LATTICE, centre, coder=coder, drift=step)
+    best = None if residual is None else Coded(residual, None, Mode.LATTICE, rows.escapes, coder)
+    if model is not None and rows.lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
+        learned = _with_model(rows, coder, model)
+        if learned is not None and (best is None or learned.size < best.size):
+            best = learned
+    if best is None:
+        raw = rows.run(Mode.RAW, Centre.LAST)
+        assert raw is not None, "raw bytes always fit"
+        best = Coded(raw, None, Mode.RAW, 0)
+    return best
+
+
+def price(rows: Rows, coder: Coder) -> float:
+    """Bits per row that these rows would take in mode lattice, near enough to choose a lattice by."""
+    return min(_prices(rows, coder, 0).values())
+
+
+def _best_centre(rows: Rows, coder: Coder, drift: int) -> tuple[Centre, int]:
+    """The centre, and its drift, that is cheapest on a sample."""
+    prices = _prices(rows.sample(), coder, drift)
+    return min(prices, key=lambda key: prices[key])
+
+
+def _prices(rows: Rows, coder: Coder, drift: int) -> dict[tuple[Centre, int], float]:
+    """Bits per row around either centre: as coded, or for the fast coder by the entropy of steps."""
+    n = len(rows.values)
+    centres = ((Centre.LAST, drift), (Centre.LINEAR, 0))
+    if coder is Coder.RANS:
+        steps = (rows.index, np.diff(rows.index, prepend=rows.index[:1]))
+        return {key: _native.roughness(index) / n for key, index in zip(centres, steps, strict=True)}
+    coded = {key: rows.run(Mode.LATTICE, key[0], coder=coder, drift=key[1]) for key in centres}
+    return {key: 8.0 * (len(data) if data is not None else rows.values.nbytes) / n for key, data in coded.items()}
+
+
+def _common_step(index: NDArray[np.int64]) -> tuple[int, float]:
+    """The most frequent difference of neighbours (a clock's sampling interval) and its share of all of them."""
+    if len(index) < 2:
+        return 0, 1.0
+    some = sample(index)
+    steps, counts = np.unique(np.diff(some), return_counts=True)
+    step = int(steps[counts.argmax()])
+    if 2 * counts.max() < len(some) - STRETCHES:  # not even half of the sample's
+        return 0, 0.0
+    return step, float((np.diff(index) == step).mean())
+
+
+def _with_model(rows: Rows, coder: Coder, model: Model) -> Coded | None:
     """Code around the BTAE's prediction; None when the model's units do not reach this lattice."""
-    lattice = trial.lattice
+    lattice = rows.lattice
     if lattice.kind is LatticeKind.GRID:
         unit, origin = lattice.mul / lattice.den, lattice.add / lattice.den
     else:
@@ -193,8 +209,8 @@ def _with_model(
     base = (model.mean - origin) / unit
     if not 1 <= scale < _SCALE_MAX or not abs(base) < 2.0**62:
         return None
-    latents = model.latents(values, plain)
-    residual = trial.run(
-        Mode.BTAE, Centre.MODEL, base=round(base), scale=round(scale), latents=latents, model=model.data
+    latents = model.latents(rows.values, rows.plain)
+    residual = rows.run(
+        Mode.BTAE, Centre.MODEL, coder=coder, base=round(base), scale=round(scale), latents=latents, model=model.data
     )
-    return None if residual is None else Coded(residual, latents, Mode.BTAE, escapes)
+    return None if residual is None else Coded(residual, latents, Mode.BTAE, rows.escapes, coder)

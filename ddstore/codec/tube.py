@@ -33,7 +33,7 @@ Index = NDArray[np.int64]
 
 
 def search(
-    values: NDArray[Any], lattice: Lattice, kind: NativeType, allowed: NDArray[np.float64]
+    values: NDArray[Any], lattice: Lattice, kind: NativeType, allowed: float | NDArray[np.float64]
 ) -> tuple[Lattice, Index] | None:
     """Return a finer lattice and the cheapest path on it; None where the lattice cannot be made finer.
 
@@ -41,7 +41,7 @@ def search(
         values: ordinary values, shape (n,), of the column's dtype.
         lattice: the one that plain quantization uses.
         kind: the column type.
-        allowed: the bound of each value, shape (n,).
+        allowed: the bound: of all values, or of each, shape (n,).
     """
     if len(values) < 3:
         return None
@@ -72,7 +72,12 @@ def _finer(lattice: Lattice, *, integer: bool) -> Lattice | None:
 
 
 def _reach(
-    values: NDArray[Any], nearest: Index, lattice: Lattice, kind: NativeType, allowed: NDArray[np.float64], side: int
+    values: NDArray[Any],
+    nearest: Index,
+    lattice: Lattice,
+    kind: NativeType,
+    allowed: float | NDArray[np.float64],
+    side: int,
 ) -> Index:
     """The farthest legal index on one side of the nearest, without gaps on the way."""
     farthest = nearest.copy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec import select
+from ddstore.codec.format import Coder
 from ddstore.codec.lattice import lossy_lattices
 from ddstore.codec.segment import column_stats, decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
@@ -137,8 +138,9 @@ def test_a_path_through_the_tube_is_smaller_and_keeps_the_bound() -> None:
 
 def encode_on_nearest(values: NDArray[Any], eps: float) -> int:
     """Bytes without a path search."""
-    lattice = lossy_lattices(values, "float8", eps)[0]
-    return select.encode(values, np.zeros(len(values), np.uint8), lattice, "float8", None).size
+    lattice = next(lossy_lattices(values, "float8", eps))
+    rows = select.Rows(values, None, lattice.index(values, "float8"), lattice, "float8")
+    return select.encode(rows, Coder.MIX).size
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

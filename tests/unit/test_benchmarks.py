@@ -16,10 +16,11 @@ from hypothesis.extra.numpy import arrays
 
 from benchmarks import ratio
 from benchmarks.measure import Cell, Measured, measure_codec, measure_peer
-from benchmarks.ours import PROFILES, SEGMENT_ROWS
+from benchmarks.ours import PROFILES, Ours
 from benchmarks.peers import FILES, Codec, Peer, Values, load_peers
 from benchmarks.peers.base import Exceptions, find_exceptions, index_from_bytes, index_to_bytes, step_of
 from benchmarks.summary import by_cell, tables
+from ddstore.profiles import Profile
 
 # SZ3 and zfp promise the bound up to the rounding of their own arithmetic.
 TOLERANCE = 1 + 1e-6
@@ -69,8 +70,8 @@ def test_nan_and_constant_columns_do_not_stop_a_peer(file: str) -> None:
 
 @pytest.mark.parametrize("eps", [0.0, 0.1])
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.label)
-def test_ours_keeps_its_bound_across_segments(profile: ratio.Profile, eps: float) -> None:
-    values = np.resize(some_series("float32"), (SEGMENT_ROWS + 100, 2))
+def test_ours_keeps_its_bound_across_segments(profile: Ours, eps: float) -> None:
+    values = np.resize(some_series("float32"), (Profile(profile.label).segment_rows + 100, 2))
     values[7, 0] = np.nan
     result = measure_codec(CELL, profile, values, np.full(2, eps))
     assert result.ours

@@ -30,6 +30,18 @@ static inline uint64_t dd_get_le(dd_reader *r, unsigned bytes)
 	return v;
 }
 
+/* Eight bytes, wherever they lie. */
+static inline uint64_t dd_load_le64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	v = __builtin_bswap64(v);
+#endif
+	return v;
+}
+
 /* LEB128, at most ten bytes and canonical: an overlong or overflowing one is bad. */
 static inline uint64_t dd_get_varint(dd_reader *r)
 {
@@ -90,6 +102,13 @@ static inline void dd_put_u8(dd_writer *w, uint8_t v)
 
 static inline void dd_put_le(dd_writer *w, uint64_t v, unsigned bytes)
 {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	if ((size_t)(w->end - w->p) >= bytes) {
+		memcpy(w->p, &v, bytes);
+		w->p += bytes;
+		return;
+	}
+#endif
 	for (unsigned i = 0; i < bytes; i++)
 		dd_put_u8(w, (uint8_t)(v >> (8 * i)));
 }

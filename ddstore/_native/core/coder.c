@@ -6,6 +6,8 @@ const dd_coder *dd_coder_numbered(unsigned number)
 	switch (number) {
 	case DD_CODER_MIX:
 		return &dd_coder_mix;
+	case DD_CODER_RANS:
+		return &dd_coder_rans;
 	case DD_CODER_CM:
 		return &dd_coder_cm;
 	default:

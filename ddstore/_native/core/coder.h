@@ -37,9 +37,9 @@ typedef struct {
 } dd_coder;
 
 /* Numbers of the format. */
-enum { DD_CODER_MIX = 0, DD_CODER_CM = 2 };
+enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2 };
 
-extern const dd_coder dd_coder_mix, dd_coder_cm;
+extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm;
 
 /* NULL for a number that this build does not know. */
 const dd_coder *dd_coder_numbered(unsigned number);

@@ -8,5 +8,12 @@
 PyObject *ddpy_btae_predict(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_encode(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
+PyObject *ddpy_classify(PyObject *self, PyObject *args);
+PyObject *ddpy_quantize(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *ddpy_reconstruct(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *ddpy_violations(PyObject *self, PyObject *args);
+PyObject *ddpy_exact_sum(PyObject *self, PyObject *args);
+PyObject *ddpy_roughness(PyObject *self, PyObject *args);
+PyObject *ddpy_find_grids(PyObject *self, PyObject *args);
 
 #endif
