@@ -120,21 +120,16 @@ static inline uint32_t dd_causal_run(uint32_t run)
 	return run < 16 ? run : run < 24 ? 16 : run < 32 ? 17 : run < 256 ? class[run >> 5] : 20;
 }
 
-/* Contexts of the other columns; without any they are about this one alone. */
+/* Contexts of the other columns. */
 DD_INLINE void dd_causal_side_contexts(const dd_causal *s, const dd_column *c, int32_t e1, int32_t whole, uint32_t level,
 				       dd_cm_mixer *m)
 {
 	unsigned cut = c->side[0].low;
-	int64_t o1 = 0, o2 = 0, next = 0;
-	uint32_t around = 0, *x = m->context, at = 0;
+	int64_t o1 = dd_causal_move(s, 0, 0) >> cut, next = dd_causal_move(s, 0, 1) >> cut, o2 = 0;
+	uint32_t around = 0, *x = m->context;
 
-	if (c->sides > 0) {
-		o1 = dd_causal_move(s, 0, 0) >> cut;
-		next = dd_causal_move(s, 0, 1) >> cut;
-		at = (uint32_t)(s->side[0][s->at] >> cut);
-		for (int k = -2; k <= 3; k++)
-			around = around * 5 + (uint32_t)(dd_cm_clip(dd_causal_move(s, 0, k) >> cut, 2) + 2);
-	}
+	for (int k = -2; k <= 3; k++)
+		around = around * 5 + (uint32_t)(dd_cm_clip(dd_causal_move(s, 0, k) >> cut, 2) + 2);
 	if (c->sides > 1)
 		o2 = dd_causal_move(s, 1, 0) >> c->side[1].low;
 	x[15] = dd_cm_hash(dd_cm_hash(16, around), (uint32_t)(e1 * 32) + (s->run > 7 ? 7 : s->run));
@@ -143,8 +138,7 @@ DD_INLINE void dd_causal_side_contexts(const dd_causal *s, const dd_column *c, i
 			   (uint32_t)(dd_cm_clip(o2, 15) + dd_cm_clip(whole, 10) * 64));
 	x[18] = dd_cm_hash(dd_cm_hash(19, (uint32_t)dd_cm_clip(o1, 15)),
 			   dd_cm_hash((uint32_t)dd_cm_clip(next, 15), (uint32_t)e1));
-	x[19] = dd_cm_hash(dd_cm_hash(20, at), level);
-	m->contexts = 20;
+	x[19] = dd_cm_hash(dd_cm_hash(20, (uint32_t)(s->side[0][s->at] >> cut)), level);
 }
 
 DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const double *delta, dd_cm_mixer *m)
@@ -189,7 +183,9 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	x[13] = dd_cm_hash(dd_cm_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> (low + 2)));
 	x[14] = dd_cm_hash(dd_cm_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
 			   (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
-	dd_causal_side_contexts(s, c, e1, whole, level, m);
+	m->contexts = c->sides > 0 ? 20 : 15;
+	if (c->sides > 0)
+		dd_causal_side_contexts(s, c, e1, whole, level, m);
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4 + (s->run > 3 ? 3 : s->run);
 	m->choice[1] = (uint32_t)(dd_cm_clip(half, 7) + 7) * 8;
 	scale = dd_cm_log(s->slow_scale[1], unit, 2);

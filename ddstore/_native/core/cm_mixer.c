@@ -43,10 +43,10 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
 	fill(m->low_slots, (size_t)DD_CM_LOW_CONTEXTS << m->low_bits);
 	for (uint32_t r = 0; r < DD_CM_ROWS; r++)
 		for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
-			m->weight[r][k] = 0.15f;
+			m->weight[r][k] = k < DD_CM_CONTEXTS ? 0.09f : 0.03f;
 	for (unsigned d = 0; d < DD_CM_LOW_DEPTHS; d++)
 		for (unsigned k = 0; k < DD_CM_LOW_INPUTS; k++)
-			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS || k >= 8 ? 0.15f : 0.0f;
+			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS || k >= 8 ? 0.1f : 0.0f;
 	m->input[DD_CM_CONTEXTS + DD_CM_EXPERTS] = 0.3f;
 	m->low_input[DD_CM_LOW_CONTEXTS] = 0.3f;
 	for (unsigned i = 0; i < DD_CM_NODES; i++)

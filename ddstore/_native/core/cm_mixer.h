@@ -156,12 +156,12 @@ DD_INLINE unsigned dd_cm_code(dd_cm_mixer *m, dd_rc_io *io, bool decoding, unsig
 	bit = dd_cm_io(io, decoding, dd_cm_sixteen(p), bit);
 
 	if ((m->decisions++ & 63) == 0)
-		m->speed = 0.003f + 0.012f / (1.0f + (float)m->decisions * 1e-4f);
+		m->speed = 0.003f + 0.008f / (1.0f + (float)m->decisions * 2e-4f);
 	error = (float)bit - error;
 	chance = (dd_v4_all((float)bit) - chance) * dd_v4_all(m->speed);
 	for (unsigned s = 0; s < DD_CM_SETS; s++)
 		dd_cm_train(m->weight[row[s]], m->input, DD_CM_INPUTS, chance[s]);
-	*(dd_v4 *)(void *)second += logit * dd_v4_all(error * 0.002f);
+	*(dd_v4 *)(void *)second += logit * dd_v4_all(error * 0.001f);
 	for (unsigned k = 0; k < 2 && map[k] != NULL; k++) {
 		map[k][0] += 0.02f * (1.0f - part[k]) * ((float)bit - map[k][0]);
 		map[k][1] += 0.02f * part[k] * ((float)bit - map[k][1]);
