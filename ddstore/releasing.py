@@ -54,6 +54,7 @@ def release_table(conn: Connection, table: ManagedTable) -> ReleaseReport:
         insert = _insert(table)
         for start in range(0, len(ids), _SEGMENTS_AT_ONCE):
             rows += _put_back(conn, table, insert, ids[start : start + _SEGMENTS_AT_ONCE])
+        conn.execute(sql("release_planned"))
     drop_management(conn, table, restored_rows=rows)
     return ReleaseReport(table.label, rows, len(ids))
 

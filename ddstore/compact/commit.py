@@ -83,7 +83,6 @@ def _begin(conn: Connection, table: ManagedTable, filenode: int) -> None:
     conn.execute("SET LOCAL lock_timeout = '10s'")
     conn.execute(pgsql.SQL("LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE").format(table.identifier))
     conn.execute("SET LOCAL lock_timeout = '100ms'")
-    conn.execute(sql("compact_plan"))
     if read_filenode(conn, table) != filenode:
         raise CompactionConflict("the table was rewritten while it was being compacted", series=table.label)
     if load_table(conn, table.id) != table:
@@ -135,6 +134,7 @@ def _store_model(conn: Connection, model: SeriesModel) -> int:
 def _insert(
     conn: Connection, table: ManagedTable, segments: Sequence[EncodedSegment], stored: dict[SeriesModel, int]
 ) -> None:
+    conn.execute(sql("compact_plan"))
     with conn.cursor() as cursor:
         cursor.executemany(insert_query(table), [insert_parameters(s, stored) for s in segments], returning=True)
         for segment in segments:

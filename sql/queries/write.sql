@@ -15,6 +15,10 @@ SELECT id FROM {segments} ORDER BY t_min, id;
 -- The staged rows have no statistics; a nested loop over them would be quadratic.
 SELECT set_config('enable_nestloop', 'off', true);
 
+-- name: release_planned
+-- What follows has joins that can be nothing else: with nested loops off their cost would have PostgreSQL JIT-compile them.
+SET LOCAL enable_nestloop TO DEFAULT;
+
 -- name: release_rows
 -- Back into the table: keys and elements of arrays straight from the segments, the rest from what was decoded.
 INSERT INTO {table} ({columns})
