@@ -44,7 +44,7 @@ def find_scale(values: NDArray[Any], width: float = 0.0) -> Scale | None:
     # Values with as many levels as counts have repeat themselves even among a few.
     if len(values) >= 4 * _PROBES and len(some) > _REPEATS * _PROBES:
         return None
-    if len(some) > 1 and width > _STEPS_IN_A_BIN * np.diff(some).min():
+    if len(some) > 1 and width / _STEPS_IN_A_BIN > (some[1:] / 2 - some[:-1] / 2).min() * 2:  # halves: no overflow
         return None
     levels = np.unique(values)
     if not 8 <= len(levels) <= min(_MOST_LEVELS, len(values) // 2) or np.abs(levels).max() > _LARGEST:
