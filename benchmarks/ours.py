@@ -48,4 +48,4 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return f"float{dtype.itemsize}"
 
 
-PROFILES = (Ours(Profile.FAST), Ours(Profile.BALANCED))
+PROFILES = (Ours(Profile.FAST), Ours(Profile.BALANCED), Ours(Profile.ARCHIVE))

@@ -27,6 +27,7 @@ __all__ = [
     "Lattice",
     "exact_lattices",
     "find_grid",
+    "fine",
     "lossy_lattices",
     "ordinals",
     "rebin",
@@ -178,6 +179,29 @@ def rebin(lattice: Lattice, bin_: int) -> Lattice:
     """The same grid in bins of another width."""
     assert lattice.grid is not None
     return _on(lattice.grid, bin_, lattice.phase)
+
+
+_FINE = 31  # points of a fine lattice within the bound, where no grid gives them
+_WIDEST = 2**40  # what the format allows
+
+
+def fine(lattice: Lattice) -> tuple[Lattice, int, int] | None:
+    """The points between a lattice's: on every grid value, or a 31st of a step apart.
+
+    Returns:
+        The fine lattice; its ``width``, so many neighbouring points are legal for a value; and how far above the index
+        of a value's own bin the highest of them is. None where the lattice has nothing between its points.
+    """
+    if lattice.kind is LatticeKind.STEP:
+        return replace(lattice, step=lattice.step / _FINE, exact=False), _FINE, _FINE // 2
+    grid, width = lattice.grid, lattice.bin
+    if grid is None or not 1 < width <= _WIDEST:
+        return None
+    # The point of index k is the middle of the grid values k .. k + width - 1.
+    double = 1 if width % 2 else 2
+    mul, add = double * grid.pitch, double * grid.origin + double * grid.pitch * (width - 1) // 2
+    dense = replace(lattice, mul=_wrap(mul), add=_wrap(add), den=double * grid.den, bin=1, phase=0, exact=False)
+    return dense, width, 0
 
 
 EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value

@@ -5,9 +5,8 @@ Nothing leaves :func:`encode_column` that was not decoded from its very bytes an
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -16,22 +15,27 @@ from numpy.typing import NDArray
 
 from ddstore import _native
 from ddstore.bounds import Bound, Lossless
-from ddstore.codec import select, tube
-from ddstore.codec.bound_check import absolute_bound, violations
-from ddstore.codec.format import Coder, Mode, NativeType, RowClass, as_native, code_of, dtype_of, type_code
-from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
+from ddstore.codec import choose
+from ddstore.codec.aggregates import column_stats
+from ddstore.codec.bound_check import violations
+from ddstore.codec.column import Column
+from ddstore.codec.format import RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.model import Model, is_damaged
-from ddstore.codec.sample import sample
+from ddstore.codec.side import Side, lattice_units
 from ddstore.errors import BoundViolation, CorruptSegment
 from ddstore.profiles import Profile
 
-__all__ = ["EncodedColumn", "column_stats", "decode_column", "encode_column", "encode_exact"]
+__all__ = [
+    "REMEDY",
+    "EncodedColumn",
+    "checksum",
+    "decode_column",
+    "encode_column",
+    "encode_exact",
+    "needs",
+]
 
-_SUM_UNITS = 2**1074
-# With more exact rows than this share a lattice is not worth a trial beside another.
-_ESCAPES_TOLERATED = 0.02
-# Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
-_DEAR = 8
+REMEDY = "Run ddstore verify to list every damaged segment."
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -39,7 +43,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class EncodedColumn:
-    """A verified column. ``minimum``, ``maximum`` and ``total`` are of what is read back, as PostgreSQL aggregates."""
+    """A verified column.
+
+    ``min``, ``max`` and ``sum`` are of what is read back, as PostgreSQL aggregates; ``side`` is the column as those
+    encoded after it in the segment may be conditioned on it.
+    """
 
     residual: bytes
     latents: bytes | None
@@ -52,6 +60,7 @@ class EncodedColumn:
     min: int | float | None
     max: int | float | None
     sum: Decimal | float | None
+    side: Side
 
     @property
     def size(self) -> int:
@@ -67,6 +76,7 @@ def encode_column(
     bound: Bound,
     profile: Profile = Profile.BALANCED,
     model: Model | None = None,
+    sides: Sequence[Side] = (),
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -77,15 +87,18 @@ def encode_column(
         bound: how much error is tolerated.
         profile: which coders are tried, and how hard the smallest coding is searched for.
         model: the series' shared model, tried when its encoder is at hand.
+        sides: columns of the same segment encoded before; this one may be conditioned on at most three of them.
 
     Raises:
         BoundViolation: the decoded values break the bound (a defect: nothing may be deleted).
         SchemaMismatch: the type is not coded by the core.
     """
-    column = _Column.of(values, valid, as_native(type), bound)
-    best = _best(column, bound, profile, model)
+    column = Column.of(values, valid, as_native(type), bound)
+    best = choose.smallest(column, bound, profile, model, sides)
     data = model.data if model is not None and best.uses_model else None
-    read, read_valid = decode_column(best.residual, best.latents, data, type, column.n)
+    given = {side.crc: side.values for side in sides}
+    others = [given[crc] for crc in needs(best.residual)]
+    read, read_valid = decode_column(best.residual, best.latents, data, type, column.n, others)
     _verify(column, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(
@@ -100,6 +113,7 @@ def encode_column(
         min=low,
         max=high,
         sum=total,
+        side=Side(checksum(best.residual), column.kind, read, *lattice_units(best.lattice, best.mode)),
     )
 
 
@@ -108,184 +122,59 @@ def encode_exact(values: Values, type: str) -> bytes:
     return encode_column(values, None, type=type, bound=Lossless()).residual
 
 
+def checksum(residual: bytes) -> int:
+    """What names a column within its segment: the last four bytes of its residual."""
+    return int.from_bytes(residual[-4:], "little")
+
+
+def needs(residual: bytes) -> tuple[int, ...]:
+    """Checksums of the other columns of the segment that this one is conditioned on, in the order decoding takes them.
+
+    Raises:
+        CorruptSegment: the bytes are damaged.
+    """
+    try:
+        return _native.peek_column(residual)["sides"]
+    except _native.CorruptError as error:
+        raise CorruptSegment(f"{error}", remedy=REMEDY) from None
+
+
 def decode_column(
-    residual: bytes, latents: bytes | None, model: bytes | None, type: str, n: int
+    residual: bytes,
+    latents: bytes | None,
+    model: bytes | None,
+    type: str,
+    n: int,
+    sides: Sequence[Values] = (),
 ) -> tuple[Values, Mask | None]:
     """Decode all ``n`` rows: values, shape (n,), of the column's dtype, and validity (None: nothing is NULL).
 
+    Args:
+        residual: as stored.
+        latents: as stored, None where there are none.
+        model: the model that coded the column, None where none did.
+        type: "int2", "int4", "int8", "float4" or "float8".
+        n: rows of the segment.
+        sides: decoded values of the columns that :func:`needs` names, in its order, each of shape (n,), 0 where NULL.
+
     Raises:
-        CorruptSegment: the bytes are damaged, or do not fit the type, the count or the model.
+        CorruptSegment: the bytes are damaged, or do not fit the type, the count, the model or the other columns.
     """
     kind = as_native(type)
     try:
-        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1)
+        crcs = needs(residual) if sides else ()
+        if len(sides) != len(crcs):
+            raise CorruptSegment(f"it is conditioned on {len(crcs)} columns, {len(sides)} are given", remedy=REMEDY)
+        others = [(crc, code_of(side.dtype), side) for crc, side in zip(crcs, sides, strict=True)]
+        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1, others)
     except _native.CorruptError as error:
         what = f"{error}" if model is None or not is_damaged(model) else f"its model is damaged: {error}"
-        raise CorruptSegment(what, remedy="Run ddstore verify to list every damaged segment.") from None
+        raise CorruptSegment(what, remedy=REMEDY) from None
     mask = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
     return np.frombuffer(data, dtype=dtype_of(kind)), mask
 
 
-def column_stats(
-    values: Values, valid: Mask | None
-) -> tuple[int, int | float | None, int | float | None, Decimal | float | None]:
-    """count, min, max and sum of the non-NULL values as PostgreSQL's aggregates give them.
-
-    NaN is greater than every number and makes the sum NaN; an integer sum is exact (numeric), a float sum
-    is correctly rounded.
-    """
-    there = values if valid is None else values[valid]
-    if len(there) == 0:
-        return 0, None, None, None
-    if there.dtype.kind == "i":
-        high, low = there.astype(np.int64) >> 32, there.astype(np.int64) & 0xFFFFFFFF
-        total = (int(high.sum()) << 32) + int(low.sum())
-        return len(there), int(there.min()), int(there.max()), Decimal(total)
-    smallest, largest = float(there.min()), float(there.max())
-    if math.isnan(smallest):
-        numbers = there[~np.isnan(there)]
-        smallest = float(numbers.min()) if len(numbers) else math.nan
-    return len(there), smallest, largest, _float_sum(there)
-
-
-def _float_sum(values: Values) -> float:
-    """The sum, rounded once."""
-    data, odd = _native.exact_sum(code_of(values.dtype), np.ascontiguousarray(values))
-    if odd:  # one infinity is the sum, both or a NaN make it NaN
-        with np.errstate(invalid="ignore"):
-            return float(values[~np.isfinite(values)].astype(np.float64).sum())
-    total = int.from_bytes(data, "little", signed=True)
-    try:
-        return total / _SUM_UNITS
-    except OverflowError:
-        return math.copysign(math.inf, total)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column to encode."""
-
-    values: Values
-    classes: NDArray[np.uint8]
-    ordinary: Mask | None
-    """Rows that a lattice may hold; None when all are."""
-    usable: Values
-    """The values of those rows."""
-    allowed: float | NDArray[np.float64]
-    """Their bound: one for all, or one for each."""
-    kind: NativeType
-
-    @classmethod
-    def of(cls, values: Values, valid: Mask | None, kind: NativeType, bound: Bound) -> _Column:
-        values = np.ascontiguousarray(values, dtype=dtype_of(kind))
-        mask = None if valid is None else np.ascontiguousarray(valid, dtype=bool)
-        data, odd = _native.classify(type_code(kind), values, mask)
-        classes = np.frombuffer(data, dtype=np.uint8)
-        ordinary = classes == RowClass.VALUE if odd else None
-        usable = values if ordinary is None else values[ordinary]
-        return cls(values, classes, ordinary, usable, absolute_bound(usable, bound), kind)
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    def sample(self) -> _Column:
-        """A part of it to choose by; itself when it is short."""
-        values = sample(self.values)
-        if len(values) == self.n:
-            return self
-        classes = sample(self.classes)
-        ordinary = None if self.ordinary is None else classes == RowClass.VALUE
-        allowed = self.allowed
-        if isinstance(allowed, np.ndarray):
-            allowed = sample(allowed) if self.ordinary is None else sample(self._spread(allowed))[ordinary]
-        return replace(
-            self,
-            values=values,
-            classes=classes,
-            ordinary=ordinary,
-            usable=values if ordinary is None else values[ordinary],
-            allowed=allowed,
-        )
-
-    def on(self, lattice: Lattice) -> tuple[select.Rows, int]:
-        """The rows on a lattice; those whose reconstruction would break the bound are marked exact, and counted."""
-        index = lattice.index(self.usable, self.kind)
-        broken = violations(self.usable, lattice.value(index, self.kind), self.allowed)
-        escaped = int(np.count_nonzero(broken))
-        classes = self.classes if self.ordinary is not None else None
-        if escaped:
-            classes = self.classes.copy()
-            classes[np.flatnonzero(broken) if self.ordinary is None else np.flatnonzero(self.ordinary)[broken]] = (
-                RowClass.EXACT
-            )
-        return select.Rows(self.values, classes, self._spread(index), lattice, self.kind), escaped
-
-    def _spread(self, of_usable: NDArray[Any]) -> NDArray[Any]:
-        """The elements in their rows, 0 in the others."""
-        if self.ordinary is None:
-            return of_usable
-        spread = np.zeros(self.n, dtype=of_usable.dtype)
-        spread[self.ordinary] = of_usable
-        return spread
-
-
-def _candidates(column: _Column, bound: Bound) -> Iterator[Lattice]:
-    """Lattices in the order of trial; the last one holds every value."""
-    usable, kind = column.usable, column.kind
-    if len(usable) == 0:  # nothing but NULLs and oddities
-        yield EMPTY
-        return
-    if bound.kind == "relative":
-        yield from relative_lattices(usable, kind, bound.value)
-    elif isinstance(column.allowed, float) and column.allowed > 0:
-        yield from lossy_lattices(usable, kind, column.allowed)
-    yield from exact_lattices(usable, kind)
-
-
-def _best(column: _Column, bound: Bound, profile: Profile, model: Model | None) -> select.Coded:
-    """The column on the lattice that is cheapest by a sample, of the nearest indices or of a cheaper path."""
-    coder = Coder.RANS if profile is Profile.FAST else Coder.MIX
-    some = column.sample()
-    prices: list[tuple[float, Lattice]] = []
-    for lattice in _candidates(column, bound):
-        rows, escaped = some.on(lattice)
-        if prices and escaped > _ESCAPES_TOLERATED * len(some.usable):
-            continue
-        good = escaped == 0 and lattice.settled
-        if good and not lattice.exact and not prices:
-            prices.append((0.0, lattice))
-            break
-        bits = select.price(rows, coder)
-        prices.append((bits, lattice))
-        if good and not (lattice.exact and bits > _DEAR):
-            break
-    _, lattice = min(prices, key=lambda pair: pair[0])
-    rows, _ = column.on(lattice)
-    coded = select.encode(rows, coder, None if profile is Profile.FAST else model)
-    return coded if profile is Profile.FAST else _on_cheaper_path(column, rows, coded, coder, model)
-
-
-def _on_cheaper_path(
-    column: _Column, rows: select.Rows, coded: select.Coded, coder: Coder, model: Model | None
-) -> select.Coded:
-    """The rows on the path of a tube search where that may pay and does, otherwise as they are coded."""
-    if rows.lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * column.n:
-        return coded
-    plain, allowed = rows.plain, column.allowed
-    if isinstance(allowed, np.ndarray):
-        allowed = allowed[plain if column.ordinary is None else plain[column.ordinary]]
-    found = tube.search(column.values[plain], rows.lattice, column.kind, allowed)
-    if found is None:
-        return coded
-    lattice, path = found
-    index = np.zeros(column.n, dtype=np.int64)
-    index[plain] = path
-    other = select.encode(replace(rows, lattice=lattice, index=index), coder, model)
-    return other if other.size < coded.size else coded
-
-
-def _verify(column: _Column, read: Values, read_valid: Mask | None) -> None:
+def _verify(column: Column, read: Values, read_valid: Mask | None) -> None:
     values, ordinary, allowed = column.values, column.ordinary, column.allowed
     if ordinary is None:
         wrong = violations(values, read, allowed)

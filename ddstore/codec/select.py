@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +27,9 @@ from ddstore.codec.format import (
 from ddstore.codec.lattice import Lattice
 from ddstore.codec.model import Model
 from ddstore.codec.sample import STRETCHES, sample
+from ddstore.codec.side import SideUse
 
-__all__ = ["Coded", "Rows", "encode", "price"]
+__all__ = ["Coded", "Rows", "common_step", "encode", "price"]
 
 # A segment is at most raw + 64 bytes per column (DESIGN invariant 5); the header's own varints fit in it.
 _OVERHEAD = 64
@@ -41,6 +43,7 @@ class Coded:
     residual: bytes
     latents: bytes | None
     mode: Mode
+    lattice: Lattice
     escapes: int
     coder: Coder = Coder.MIX
 
@@ -96,6 +99,9 @@ class Rows:
         scale: int = 0,
         latents: bytes | None = None,
         model: bytes | None = None,
+        width: int = 1,
+        stride: int = 0,
+        sides: Sequence[SideUse] = (),
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         n, classes, lattice = len(self.values), self.classes, self.lattice
@@ -134,6 +140,9 @@ class Rows:
             model=model,
             levels=lattice.levels,
             capacity=n * dtype_of(self.kind).itemsize + _OVERHEAD,
+            width=width,
+            stride=stride,
+            sides=[use.native for use in sides],
         )
 
 
@@ -145,14 +154,14 @@ def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
         coder: what residuals are coded by.
         model: the series' model, or None; tried on all rows.
     """
-    drift, steady = _common_step(rows.index) if rows.classes is None else (0, 0.0)
+    drift, steady = common_step(rows.index) if rows.classes is None else (0, 0.0)
     if steady == 1.0:
         line = rows.run(Mode.LINEAR, Centre.LAST, drift=drift)
         if line is not None:
-            return Coded(line, None, Mode.LINEAR, 0)
+            return Coded(line, None, Mode.LINEAR, rows.lattice, 0)
     centre, step = _best_centre(rows, coder, drift if steady > 0.5 else 0)
     residual = rows.run(Mode.LATTICE, centre, coder=coder, drift=step)
-    best = None if residual is None else Coded(residual, None, Mode.LATTICE, rows.escapes, coder)
+    best = None if residual is None else Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, coder)
     if model is not None and rows.lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
         learned = _with_model(rows, coder, model)
         if learned is not None and (best is None or learned.size < best.size):
@@ -160,7 +169,7 @@ def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
     if best is None:
         raw = rows.run(Mode.RAW, Centre.LAST)
         assert raw is not None, "raw bytes always fit"
-        best = Coded(raw, None, Mode.RAW, 0)
+        best = Coded(raw, None, Mode.RAW, rows.lattice, 0)
     return best
 
 
@@ -186,7 +195,7 @@ def _prices(rows: Rows, coder: Coder, drift: int) -> dict[tuple[Centre, int], fl
     return {key: 8.0 * (len(data) if data is not None else rows.values.nbytes) / n for key, data in coded.items()}
 
 
-def _common_step(index: NDArray[np.int64]) -> tuple[int, float]:
+def common_step(index: NDArray[np.int64]) -> tuple[int, float]:
     """The most frequent difference of neighbours (a clock's sampling interval) and its share of all of them."""
     if len(index) < 2:
         return 0, 1.0
@@ -213,4 +222,4 @@ def _with_model(rows: Rows, coder: Coder, model: Model) -> Coded | None:
     residual = rows.run(
         Mode.BTAE, Centre.MODEL, coder=coder, base=round(base), scale=round(scale), latents=latents, model=model.data
     )
-    return None if residual is None else Coded(residual, latents, Mode.BTAE, rows.escapes, coder)
+    return None if residual is None else Coded(residual, latents, Mode.BTAE, rows.lattice, rows.escapes, coder)

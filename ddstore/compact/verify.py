@@ -11,7 +11,8 @@ import psycopg
 from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
-from ddstore.codec.segment import column_stats, decode_column
+from ddstore.codec.aggregates import column_stats
+from ddstore.codec.segment import decode_column
 from ddstore.codec.times import decode_times
 from ddstore.compact.policy import Progress
 from ddstore.db.catalog import ManagedColumn, ManagedTable, SeriesKey, list_tables, load_table

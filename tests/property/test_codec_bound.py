@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec import select
+from ddstore.codec.aggregates import column_stats
 from ddstore.codec.format import Coder
 from ddstore.codec.lattice import lossy_lattices
-from ddstore.codec.segment import column_stats, decode_column, encode_column
+from ddstore.codec.segment import decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
 
 TYPES = {"int2": np.int16, "int4": np.int32, "int8": np.int64, "float4": np.float32, "float8": np.float64}
