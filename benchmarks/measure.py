@@ -89,7 +89,7 @@ class _Run:
 
 
 def measure_codec(cell: Cell, codec: Codec, values: Values, eps: NDArray[np.float64]) -> Measured:
-    """One of ours, each column on its own.
+    """One of ours.
 
     Args:
         cell: what the result is called.
@@ -98,8 +98,7 @@ def measure_codec(cell: Cell, codec: Codec, values: Values, eps: NDArray[np.floa
         eps: absolute bounds, shape (C,); 0 is lossless.
     """
     _warm_up(codec, values, eps)
-    runs = [_run(codec, values[:, j : j + 1], eps[j : j + 1], mask=False) for j in range(values.shape[1])]
-    return _total(cell, codec.label, runs, values, ours=True)
+    return _total(cell, codec.label, [_run(codec, values, eps, mask=False)], values, ours=True)
 
 
 def measure_peer(cell: Cell, peer: Peer, values: Values, eps: NDArray[np.float64]) -> Measured:

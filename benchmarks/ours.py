@@ -11,34 +11,57 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.base import Codec, Values
 from ddstore.bounds import Absolute, Lossless
-from ddstore.codec.segment import decode_column, encode_column
+from ddstore.codec.segment import encode_column
+from ddstore.codec.side import Side
+from ddstore.codec.stored import SegmentColumns, StoredColumn
 from ddstore.profiles import Profile
 
 __all__ = ["PROFILES", "Ours"]
 
 
 class Ours(Codec):
-    """A profile of ours, in segments of its own length. NaN needs no help here: it is coded where it lies."""
+    """A profile of ours: the columns of a set as one table, in segments of the profile's length.
+
+    NaN needs no help here: it is coded where it lies.
+    """
+
+    joint = True
 
     def __init__(self, profile: Profile) -> None:
         self.label = profile.value
         self._profile = profile
 
     def pack(self, values: Values, eps: NDArray[np.float64]) -> Sequence[bytes]:
-        """Latents and residual of each segment in turn."""
-        column = np.ascontiguousarray(values[:, 0])
-        bound = Absolute(float(eps[0])) if eps[0] > 0 else Lossless()
-        segments = [
-            encode_column(column[low:high], None, type=_kind(column.dtype), bound=bound, profile=self._profile)
-            for low, high in pairwise(self._cuts(len(column)))
-        ]
-        return [part for coded in segments for part in (coded.latents or b"", coded.residual)]
+        """Latents and residual of each column of each segment in turn."""
+        kind, parts = _kind(values.dtype), []
+        for low, high in pairwise(self._cuts(len(values))):
+            sides: list[Side] = []
+            for column, bound in enumerate(eps):
+                coded = encode_column(
+                    np.ascontiguousarray(values[low:high, column]),
+                    None,
+                    type=kind,
+                    bound=Absolute(float(bound)) if bound > 0 else Lossless(),
+                    profile=self._profile,
+                    sides=sides,
+                )
+                sides.append(coded.side)
+                parts += [coded.latents or b"", coded.residual]
+        return parts
 
     def unpack(self, parts: Sequence[bytes], shape: tuple[int, int], dtype: Any, eps: NDArray[np.float64]) -> Values:
-        read = np.empty(shape[0], dtype)
-        for (low, high), latents, residual in zip(pairwise(self._cuts(shape[0])), parts[::2], parts[1::2], strict=True):
-            read[low:high], _ = decode_column(residual, latents or None, None, _kind(read.dtype), high - low)
-        return read[:, None]
+        read = np.empty(shape, dtype)
+        columns, kind = shape[1], _kind(read.dtype)
+        for at, (low, high) in enumerate(pairwise(self._cuts(shape[0]))):
+            own = parts[2 * columns * at : 2 * columns * (at + 1)]
+            stored = {
+                column: StoredColumn(f"{column}", kind, residual, latents or None)
+                for column, (latents, residual) in enumerate(zip(own[::2], own[1::2], strict=True))
+            }
+            segment = SegmentColumns(high - low, stored)
+            for column in range(columns):
+                read[low:high, column], _ = segment.decode(column)
+        return read
 
     def _cuts(self, n: int) -> list[int]:
         return [*range(0, n, self._profile.segment_rows), n]
@@ -48,4 +71,4 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return f"float{dtype.itemsize}"
 
 
-PROFILES = (Ours(Profile.FAST), Ours(Profile.BALANCED), Ours(Profile.ARCHIVE))
+PROFILES = tuple(Ours(profile) for profile in Profile)
