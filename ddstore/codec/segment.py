@@ -19,7 +19,7 @@ from ddstore.codec import choose
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.bound_check import violations
 from ddstore.codec.column import Column
-from ddstore.codec.format import RowClass, as_native, code_of, dtype_of, type_code
+from ddstore.codec.format import FLAG_SIDES, RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.model import Model, is_damaged
 from ddstore.codec.side import Side, lattice_units
 from ddstore.errors import BoundViolation, CorruptSegment
@@ -133,6 +133,8 @@ def needs(residual: bytes) -> tuple[int, ...]:
     Raises:
         CorruptSegment: the bytes are damaged.
     """
+    if len(residual) > 3 and not residual[3] & FLAG_SIDES:
+        return ()  # without reading all of it for the checksum, which decoding does
     try:
         return _native.peek_column(residual)["sides"]
     except _native.CorruptError as error:

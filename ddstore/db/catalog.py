@@ -94,6 +94,8 @@ class ManagedTable:
         min_rows: a series with fewer hot rows than this is left alone.
         hot_for: rows younger than this stay in the heap.
         changes: what happened to the table's columns behind DDStore's back, in words; see :func:`require_intact`.
+        lost: value columns of the segments that the table no longer has, or has in another type. They are not read,
+            but columns that are may be conditioned on them.
     """
 
     id: int
@@ -110,6 +112,7 @@ class ManagedTable:
     keys: tuple[ManagedColumn, ...]
     values: tuple[ManagedColumn, ...]
     changes: tuple[str, ...] = ()
+    lost: tuple[ManagedColumn, ...] = ()
 
     @property
     def label(self) -> str:
@@ -262,12 +265,13 @@ def _rows(conn: Connection, *, table_id: int | None) -> list[Mapping[str, Any]]:
 
 
 def _table(row: Mapping[str, Any]) -> ManagedTable:
-    columns = [
-        ManagedColumn(c["id"], c["name"], c["type"], c["role"], make_bound(c["bound_kind"], c["bound_value"]))
-        for c in row["columns"]
-        if c["present"]
-    ]
-    time = [column for column in columns if column.role == "time"]
+    present: list[ManagedColumn] = []
+    lost: list[ManagedColumn] = []
+    for c in row["columns"]:
+        bound = make_bound(c["bound_kind"], c["bound_value"])
+        column = ManagedColumn(c["id"], c["name"], c["type"], c["role"], bound)
+        (present if c["present"] else lost).append(column)
+    time = [column for column in present if column.role == "time"]
     if not time:
         raise SchemaMismatch(
             f"{row['schema']}.{row['name']} has lost its time column",
@@ -286,9 +290,10 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
         min_rows=row["min_rows"],
         hot_for=timedelta(microseconds=row["hot_for_us"]),
         time=time[0],
-        keys=tuple(column for column in columns if column.role == "key"),
-        values=tuple(column for column in columns if column.role == "value"),
+        keys=tuple(column for column in present if column.role == "key"),
+        values=tuple(column for column in present if column.role == "value"),
         changes=tuple(row["changes"]),
+        lost=tuple(column for column in lost if column.role == "value"),
     )
 
 

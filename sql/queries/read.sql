@@ -31,6 +31,14 @@ SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 -- The coded columns of the same segments in the same order.
 SELECT {columns} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 
+-- name: read_tail
+-- What names a coded column within its segment; without reading the rest of it.
+substr({residual}, greatest(octet_length({residual}) - 3, 1))
+
+-- name: read_needed
+-- Of some segments, by id, what decoding takes that was not asked for.
+SELECT t.id, {columns} FROM {segments} AS t WHERE t.id = ANY (%(ids)s)
+
 -- name: read_arrays
 -- One of the other columns of the same segments, element by element.
 SELECT {columns} FROM (
