@@ -19,7 +19,7 @@ typedef struct {
 } state;
 
 typedef struct {
-	size_t mixer, class, exact, side, indices, size;
+	size_t mixer, class, side, indices, exact, size;
 } layout;
 
 static layout lay_out(const dd_column *c)
@@ -27,10 +27,11 @@ static layout lay_out(const dd_column *c)
 	layout at = {.mixer = dd_align(sizeof(state))};
 
 	at.class = at.mixer + dd_cm_mixer_size(c->n);
-	at.exact = at.class + (c->flags & DD_FLAG_EXCEPTIONS ? dd_align(c->n) : 0);
-	at.side = at.exact + dd_align(c->escapes * sizeof(uint64_t));
+	at.side = at.class + (c->flags & DD_FLAG_EXCEPTIONS ? dd_align(c->n) : 0);
 	at.indices = at.side + c->sides * dd_align(c->n * sizeof(int64_t));
-	at.size = at.indices + (c->mode == DD_MODE_INTERP ? dd_interp_size(c->n) : dd_causal_size(c->n));
+	/* Last, as an encoder, which does without, learns their number only after it has asked for memory. */
+	at.exact = at.indices + (c->mode == DD_MODE_INTERP ? dd_interp_size(c->n) : dd_causal_size(c->n));
+	at.size = at.exact + dd_align(c->escapes * sizeof(uint64_t));
 	return at;
 }
 

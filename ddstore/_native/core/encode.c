@@ -44,6 +44,13 @@ static void survey(dd_column *c, const dd_rows *rows)
 	}
 }
 
+size_t dd_encode_workspace(const dd_column *c, const dd_model *model)
+{
+	size_t size = dd_column_workspace(c, model), fit = c->mode == DD_MODE_INTERP ? dd_interp_fit_size(c) : 0;
+
+	return size > fit ? size : fit;
+}
+
 dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *class, const uint64_t *bits,
 			   const uint8_t *latents, size_t latents_len, const dd_model *model, uint8_t *out,
 			   size_t capacity, size_t *len, void *workspace, size_t workspace_len, dd_error *err)
@@ -51,7 +58,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 	dd_rows rows = {index, bits, class, NULL};
 	dd_writer w = {out, out + capacity, false};
 
-	if (c->n == 0 || c->n > DD_MAX_ROWS || workspace_len < dd_column_workspace(c, model))
+	if (c->n == 0 || c->n > DD_MAX_ROWS || workspace_len < dd_encode_workspace(c, model))
 		return dd_fail(err, DD_INVALID, "bad arguments to dd_column_encode");
 	if (c->mode == DD_MODE_BTAE) {
 		dd_status status;

@@ -66,6 +66,11 @@ static void run(const dd_column *c, const uint64_t *x, const int64_t *side, uint
 		}
 }
 
+size_t dd_interp_fit_size(const dd_column *c)
+{
+	return dd_align(sizeof(equations)) + (c->sides > 0 ? 3 : 2) * c->n * sizeof(uint64_t);
+}
+
 void dd_interp_fit(dd_column *c, const dd_rows *rows, void *memory)
 {
 	equations *e = memory;

@@ -231,7 +231,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 		goto done;
 	}
 	c.low = DD_LOW_AUTO;
-	need = dd_column_workspace(&c, model.buf ? &m : NULL);
+	need = dd_encode_workspace(&c, model.buf ? &m : NULL);
 	workspace = aligned_workspace(need, &block);
 	out = PyBytes_FromStringAndSize(NULL, capacity);
 	if (workspace == NULL || out == NULL)
