@@ -14,6 +14,7 @@ from psycopg import sql as pgsql
 from ddstore.arrays import Column
 from ddstore.codec.format import as_native, dtype_of
 from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.companion import value_of
 from ddstore.db.copy import fetch_columns, select_cast, values_of
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
@@ -267,7 +268,7 @@ def _read_entries(
 ) -> Pair:
     """One column whose values the core does not code: its arrays' elements, each in the rows that have it."""
     array = pgsql.Identifier(f"c{column.id}_array")
-    expression, type_ = select_cast(pgsql.SQL("unnest({})").format(array), column.type)
+    expression, type_ = select_cast(value_of(column, pgsql.SQL("unnest({})").format(array)), column.type)
     query = pgsql.SQL(sql("read_arrays")).format(
         columns=expression, arrays=array, segments=table.segments_identifier, condition=condition
     )

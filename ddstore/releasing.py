@@ -10,6 +10,7 @@ from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
 from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.companion import value_of
 from ddstore.db.copy import WIDTHS, CopyField, copy_in
 from ddstore.db.manage import drop_management
 from ddstore.db.pool import Connection
@@ -129,9 +130,13 @@ def _insert(table: ManagedTable) -> pgsql.Composed:
             sources.append(pgsql.Identifier("r", name))
             continue
         sources.append(pgsql.Identifier(name, "value"))
+        array = pgsql.Identifier(f"{name}_array")
         entries.append(
             pgsql.SQL(sql("release_entries")).format(
-                array=pgsql.Identifier(f"{name}_array"), segments=table.segments_identifier, name=pgsql.Identifier(name)
+                value=value_of(column, pgsql.SQL("unnest({})").format(array)),
+                array=array,
+                segments=table.segments_identifier,
+                name=pgsql.Identifier(name),
             )
         )
     return pgsql.SQL(sql("release_rows")).format(

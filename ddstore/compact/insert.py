@@ -17,6 +17,7 @@ from ddstore.compact.plan import SeriesPlan, hot_column
 from ddstore.compact.rows import HotRows
 from ddstore.compact.train import SeriesModel
 from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.companion import element_of
 from ddstore.db.queries import Escaped, sql
 
 __all__ = ["DUMPERS", "EncodedSegment", "Tids", "insert_parameters", "insert_query"]
@@ -126,7 +127,7 @@ class _Other:
         return _Other(
             # (time, ctid) is the order of the encoded rows: a ctid's order is that of HotRows.place.
             gathered=pgsql.SQL(sql("compact_values")).format(
-                column=Escaped(hot_column(column)),
+                column=Escaped(element_of(table, column, hot_column(column))),
                 time=Escaped(hot_column(table.time)),
                 table=Escaped(table.identifier),
                 **made,

@@ -54,13 +54,18 @@ TIME_TYPES = frozenset({"timestamptz", "timestamp", "int8"})
 
 @dataclass(frozen=True, slots=True)
 class ManagedColumn:
-    """One column of a managed table. ``type`` is PostgreSQL's own name for it (``float8``, ``timestamptz``)."""
+    """One column of a managed table. ``type`` is PostgreSQL's own name for it (``float8``, ``timestamptz``).
+
+    ``wrapped``: there are no arrays of the type, as it is an array itself; segments hold arrays of a composite type
+    that has a value of it as its only field.
+    """
 
     id: int
     name: str
     type: str
     role: Role
     bound: Bound
+    wrapped: bool = False
 
     @property
     def native(self) -> bool:
@@ -269,7 +274,7 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
     lost: list[ManagedColumn] = []
     for c in row["columns"]:
         bound = make_bound(c["bound_kind"], c["bound_value"])
-        column = ManagedColumn(c["id"], c["name"], c["type"], c["role"], bound)
+        column = ManagedColumn(c["id"], c["name"], c["type"], c["role"], bound, c["wrapped"])
         (present if c["present"] else lost).append(column)
     time = [column for column in present if column.role == "time"]
     if not time:

@@ -25,6 +25,8 @@ __all__ = [
     "drop_cold",
     "drop_companion",
     "drop_hot_index",
+    "element_of",
+    "value_of",
 ]
 
 Fragment = pgsql.SQL | pgsql.Composed
@@ -39,6 +41,11 @@ _SUM_TYPE = {"int2": "numeric", "int4": "numeric", "int8": "numeric", "float4": 
 def create_companion(conn: Connection, table_id: int, relation: Relation, columns: Sequence[PlannedColumn]) -> str:
     """Create ``ddstore.segment_<table_id>``, one row per segment; return its label."""
     name = pgsql.Identifier("ddstore", f"segment_{table_id}")
+    for plan in columns:
+        if plan.wrapped:
+            conn.execute(
+                pgsql.SQL("CREATE TYPE {} AS (value {})").format(_wrapper(table_id, plan.id), _type(plan.column))
+            )
     time = next(c.column for c in columns if c.role == "time")
     keys = [c for c in columns if c.role == "key"]
     values = [c for c in columns if c.role == "value"]
@@ -50,7 +57,7 @@ def create_companion(conn: Connection, table_id: int, relation: Relation, column
         pgsql.SQL("t_min {0} NOT NULL, t_max {0} NOT NULL").format(_type(time)),
         pgsql.SQL("n int NOT NULL CHECK (n > 0), time bytea NOT NULL"),
     ]
-    parts += [_native_columns(c) if c.native else _other_columns(c) for c in values]
+    parts += [_native_columns(c) if c.native else _other_columns(table_id, c) for c in values]
     parts.append(pgsql.SQL("created_at timestamptz NOT NULL DEFAULT now()"))
     conn.execute(pgsql.SQL("CREATE TABLE {} ({})").format(name, pgsql.SQL(", ").join(parts)))
     _set_storage(conn, name, values)
@@ -95,9 +102,23 @@ def drop_cold(conn: Connection, cold: pgsql.Identifier) -> None:
     conn.execute(pgsql.SQL("DROP FOREIGN TABLE IF EXISTS {}").format(cold))
 
 
-def drop_companion(conn: Connection, table: ManagedTable) -> None:
-    """Drop the companion and the segments in it."""
-    conn.execute(pgsql.SQL("DROP TABLE {}").format(table.segments_identifier))
+def drop_companion(conn: Connection, table_id: int) -> None:
+    """Drop the companion of a table and the segments in it."""
+    conn.execute(pgsql.SQL("DROP TABLE IF EXISTS {}").format(pgsql.Identifier("ddstore", f"segment_{table_id}")))
+    for (name,) in conn.execute(sql("companion_types"), {"table_id": table_id}).fetchall():
+        conn.execute(pgsql.SQL("DROP TYPE {}").format(pgsql.Identifier("ddstore", name)))
+
+
+def element_of(table: ManagedTable, column: ManagedColumn, value: pgsql.Composable) -> pgsql.Composable:
+    """Return the SQL of what stands for ``value`` in the arrays of a column's segments."""
+    if not column.wrapped:
+        return value
+    return pgsql.SQL("CASE WHEN num_nulls({0}) = 0 THEN ROW({0})::{1} END").format(value, _wrapper(table.id, column.id))
+
+
+def value_of(column: ManagedColumn, element: pgsql.Composable) -> pgsql.Composable:
+    """Return the SQL of the value that ``element`` stands for, see :func:`element_of`."""
+    return pgsql.SQL("({}).value").format(element) if column.wrapped else element
 
 
 def create_hot_index(
@@ -166,10 +187,10 @@ def _native_columns(plan: PlannedColumn) -> Fragment:
 _NATIVE_PARTS = ("latents", "residual", "model", "count", "min", "max", "sum")
 
 
-def _other_columns(plan: PlannedColumn) -> Fragment:
+def _other_columns(table_id: int, plan: PlannedColumn) -> Fragment:
     return pgsql.SQL("{} {}[] NOT NULL, {} bytea, {} int NOT NULL").format(
         pgsql.Identifier(f"c{plan.id}_array"),
-        _type(plan.column),
+        _wrapper(table_id, plan.id) if plan.wrapped else _type(plan.column),
         pgsql.Identifier(f"c{plan.id}_residual"),
         pgsql.Identifier(f"c{plan.id}_count"),
     )
@@ -195,6 +216,10 @@ def _segment_option(column: ManagedColumn) -> Fragment:
     return pgsql.SQL("ALTER {} OPTIONS (ADD segment_column {})").format(
         pgsql.Identifier(column.name), pgsql.Literal(column.segment_column)
     )
+
+
+def _wrapper(table_id: int, column_id: int) -> pgsql.Identifier:
+    return pgsql.Identifier("ddstore", f"segment_{table_id}_c{column_id}")
 
 
 def _type(column: Column) -> pgsql.Identifier:

@@ -209,7 +209,7 @@ def drop_management(conn: Connection, table: ManagedTable, *, restored_rows: int
                 remedy="Nothing was dropped: release the table again.",
             )
         detach_cold(conn, table)
-        drop_companion(conn, table)
+        drop_companion(conn, table.id)
         conn.execute(sql("delete_managed_table"), {"table_id": table.id})
         drop_hot_index(conn, table)
 
@@ -228,9 +228,7 @@ def drop_orphans(conn: Connection) -> list[str]:
     with translate_errors(), conn.transaction():
         found = orphans(conn)
         for table_id in found:
-            conn.execute(
-                pgsql.SQL("DROP TABLE IF EXISTS {}").format(pgsql.Identifier("ddstore", f"segment_{table_id}"))
-            )
+            drop_companion(conn, table_id)
             conn.execute(sql("delete_managed_table"), {"table_id": table_id})
     return list(found.values())
 

@@ -79,6 +79,11 @@ class PlannedColumn:
         """Whether the column is of numbers."""
         return self.role == "value" and self.column.type in NATIVE_TYPES
 
+    @property
+    def wrapped(self) -> bool:
+        """Whether segments hold the column's values in a composite type."""
+        return self.role == "value" and not self.column.array
+
 
 def inspect(conn: Connection, name: str) -> Relation:
     """Return the relation that ``name`` means in SQL, on the search path when it has no schema.
@@ -223,8 +228,6 @@ def _check_type(relation: Relation, plan: PlannedColumn) -> None:
         trouble = f"cannot have a max_error ({plan.bound})", f"Only {', '.join(sorted(NATIVE_TYPES))} can."
     elif column.type in CODED_AS and column.type_schema != "pg_catalog":
         trouble = f"of schema {column.type_schema} is confusable with PostgreSQL's own", "Rename that type."
-    elif role == "value" and not plan.native and not column.array:
-        trouble = "cannot be stored in segments", "Types without an array type, arrays included, are not supported."
     if trouble is not None:
         raise SchemaMismatch(
             f"a column of type {column.type} {trouble[0]}",

@@ -56,6 +56,7 @@ typedef struct DdfdwBinding {
 	AttrNumber latents; /* DDFDW_NATIVE */
 	AttrNumber model; /* DDFDW_NATIVE */
 	AttrNumber array; /* DDFDW_ARRAY */
+	Oid element;	  /* of that array: the column's type; or, where that is an array itself, a row of one such value */
 } DdfdwBinding;
 
 /* A foreign table, its segment table ("companion") and how their columns correspond. */

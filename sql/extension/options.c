@@ -28,6 +28,7 @@
 #include "utils/regproc.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /* "time", or 'k' or 'c' and a column number */
 static DdfdwSource
@@ -188,14 +189,47 @@ find_column(Relation rel, const char *name, Oid type)
 	return InvalidAttrNumber;
 }
 
+_Noreturn static void
+missing_column(Relation rel, const char *name)
+{
+	ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
+			errmsg("segment table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), name));
+}
+
 static AttrNumber
 need_column(Relation rel, const char *name, Oid type)
 {
 	AttrNumber attno = find_column(rel, name, type);
 
 	if (attno == InvalidAttrNumber)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN),
-				errmsg("segment table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), name));
+		missing_column(rel, name);
+	return attno;
+}
+
+/*
+ * The array of values of a type; there are no arrays of arrays, so these are the only field of a composite type.
+ * The element's type goes to *element.
+ */
+static AttrNumber
+find_array(Relation rel, const char *name, Oid type, Oid *element)
+{
+	Oid array_type = get_array_type(type);
+	AttrNumber attno;
+	TupleDesc row;
+
+	*element = type;
+	if (OidIsValid(array_type))
+		return find_column(rel, name, array_type);
+	attno = get_attnum(RelationGetRelid(rel), name);
+	if (attno == InvalidAttrNumber)
+		return attno;
+	*element = get_element_type(TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid);
+	row = get_typtype(*element) == TYPTYPE_COMPOSITE ? lookup_rowtype_tupdesc(*element, -1) : NULL;
+	if (row == NULL || row->natts != 1 || TupleDescAttr(row, 0)->atttypid != type)
+		ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("column \"%s\" of segment table \"%s\" holds no values of type %s", name,
+					   RelationGetRelationName(rel), format_type_be(type)));
+	ReleaseTupleDesc(row);
 	return attno;
 }
 
@@ -219,7 +253,6 @@ native_type(Oid type)
 static void
 bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 {
-	Oid array_type = get_array_type(binding->type);
 	char name[NAMEDATALEN];
 
 	binding->native = native_type(binding->type);
@@ -227,7 +260,9 @@ bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 	snprintf(name, sizeof name, "%s_min", column);
 	find_column(companion, name, binding->type);
 	snprintf(name, sizeof name, "%s_array", column);
-	binding->array = binding->native ? find_column(companion, name, array_type) : need_column(companion, name, array_type);
+	binding->array = find_array(companion, name, binding->type, &binding->element);
+	if (binding->array == InvalidAttrNumber && !binding->native)
+		missing_column(companion, name);
 	snprintf(name, sizeof name, "%s_residual", column);
 	binding->main = need_column(companion, name, BYTEAOID);
 	if (binding->array != InvalidAttrNumber) {

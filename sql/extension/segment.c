@@ -7,6 +7,7 @@
 #include "fdw.h"
 
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -273,10 +274,13 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 	int count;
 	Datum *elements;
 
-	if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != binding->type)
+	if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != binding->element)
 		damaged(segment, binding->array, DD_CORRUPT, "it is no list of the column's values");
-	get_typlenbyvalalign(binding->type, &typlen, &typbyval, &typalign);
-	deconstruct_array(array, binding->type, typlen, typbyval, typalign, &elements, &nulls, &count);
+	get_typlenbyvalalign(binding->element, &typlen, &typbyval, &typalign);
+	deconstruct_array(array, binding->element, typlen, typbyval, typalign, &elements, &nulls, &count);
+	for (int i = 0; binding->element != binding->type && i < count; i++)
+		if (!nulls[i])
+			elements[i] = GetAttributeByNum(DatumGetHeapTupleHeader(elements[i]), 1, &nulls[i]);
 	if (residual.data == NULL) {
 		if (count != (int)segment->n)
 			damaged(segment, binding->array, DD_CORRUPT, "the array does not have one element per row");

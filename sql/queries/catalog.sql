@@ -36,7 +36,8 @@ SELECT jsonb_build_object(
     'hot_for_us', (extract(epoch FROM t.hot_for) * 1000000)::bigint,
     'columns', (SELECT jsonb_agg(jsonb_build_object(
                            'id', m.id, 'name', m.name, 'type', y.typname, 'role', m.role, 'bound_kind', m.bound_kind,
-                           'bound_value', m.bound_value, 'present', m.present) ORDER BY m.id)
+                           'bound_value', m.bound_value, 'present', m.present,
+                           'wrapped', m.role = 'value' AND y.typarray = 0) ORDER BY m.id)
                 FROM matched m JOIN pg_catalog.pg_type y ON y.oid = m.type
                 WHERE m.table_id = t.id),
     'changes', (SELECT coalesce(jsonb_agg(change), '[]')

@@ -170,6 +170,12 @@ JOIN pg_catalog.pg_class c ON c.oid = t.cold
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.id = %(table_id)s;
 
+-- name: companion_types
+-- The types that were made for a companion's columns.
+SELECT y.typname
+FROM pg_catalog.pg_type y JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace
+WHERE n.nspname = 'ddstore' AND y.typtype = 'c' AND y.typname ~ format('^segment_%%s_c[0-9]+$', %(table_id)s::int);
+
 -- name: orphans
 -- Companions whose table was dropped: nobody can read their segments through SQL any more.
 SELECT t.id, t.segments::text

@@ -32,7 +32,7 @@ ORDER BY s.t_min, s.id, r.row;
 -- name: release_entries
 -- The elements of one column's arrays, counted from 1 whatever an array's own bounds are.
 LEFT JOIN (
-    SELECT id AS segment, unnest({array}) AS value, generate_series(1, cardinality({array})) AS position
+    SELECT id AS segment, {value} AS value, generate_series(1, cardinality({array})) AS position
     FROM {segments} WHERE id = ANY (%(ids)s)) AS {name}
     ON {name}.segment = r.segment AND {name}.position = r.{name}
 

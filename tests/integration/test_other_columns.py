@@ -18,7 +18,7 @@ from ddstore.codec.segment import encode_column
 from ddstore.compact import CompactOptions, compact, verify
 from ddstore.db.catalog import ManagedTable, load_table
 from ddstore.db.copy import HEADER, TRAILER
-from ddstore.db.manage import adopt, detach_cold
+from ddstore.db.manage import adopt, detach_cold, drop_orphans
 from ddstore.db.pool import Connection, Database
 from ddstore.errors import CorruptSegment, InvalidSeries
 from ddstore.reading import begin_snapshot, read_table, select_rows
@@ -199,6 +199,41 @@ def test_many_values_and_none(needs_extension: None, db: Database, conn: Connect
     table = _table(conn, type_)
     _fill(conn, 2500, value + f"::{type_}" * (value == "NULL"))
     _round_trip(db, conn, table)
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        ("int4[]", ["{1,2}", "{}", "{NULL}", "{{1},{2}}", "[0:1]={1,2}"]),
+        ("text[]", ["{}", "{a}", '{"a "}', '{""}', "{NULL}", '{"NULL"}']),
+        ("float8[]", ["{0}", "{-0}", "{NaN}", "{5e-324}"]),
+        ("numeric[]", ["{1}", "{1.0}", "{1.00}"]),
+        ("jsonb[]", ['{"{\\"a\\": 1.0}"}', '{"{\\"a\\": 1.00}"}']),
+        ("pair[]", ['{"(1,)"}', '{"(1,\\"\\")"}', '{"(,)"}', "{NULL}"]),
+        ("int4range[]", ['{"[1,2)"}', "{empty}"]),
+    ],
+)
+def test_arrays(needs_extension: None, db: Database, conn: Connection, type_: str, values: list[str]) -> None:
+    """There are no arrays of arrays: they are stored within a type of their own, which goes with the table."""
+    conn.execute(TYPES.encode())
+    table = _table(conn, type_)
+    cases = " ".join(f"WHEN {number} THEN '{value}'::{type_}" for number, value in enumerate(values))
+    _fill(conn, 3000, f"CASE g / 3 % {len(values) + 1} {cases} END")
+    assert all(positions for positions, _, _ in _round_trip(db, conn, table))
+    assert conn.execute("SELECT typname FROM pg_type WHERE typname LIKE 'segment%c3'").fetchall() == []
+    conn.execute("DROP TABLE watched, truth")
+    table = _table(conn, type_)
+    _fill(conn, 1500, f"CASE WHEN g % 11 <> 0 THEN array_fill(('{values[0]}'::{type_})[1], ARRAY[1 + g]) END")
+    assert not any(positions for positions, _, _ in _round_trip(db, conn, table))
+
+
+def test_the_type_of_a_dropped_table(needs_extension: None, db: Database, conn: Connection) -> None:
+    table = _table(conn, "text[]")
+    _fill(conn, 1500, "ARRAY[g % 4]::text[]")
+    compact(db, EVERYTHING)
+    conn.execute("DROP TABLE watched CASCADE")
+    assert drop_orphans(conn) == [table.segments]
+    assert conn.execute("SELECT relname FROM pg_class WHERE relname LIKE 'segment\\_%'").fetchall() == []
 
 
 def test_small_and_single_segments(needs_extension: None, db: Database, conn: Connection) -> None:
@@ -392,14 +427,22 @@ def test_without_the_extension(db: Database, conn: Connection) -> None:
     _same_bytes(conn)
 
 
+@pytest.mark.parametrize("type_", ["mood", "mood[]"])
 def test_a_dump_restores(
-    needs_extension: None, server: Any, db: Database, conn: Connection, database_url: str, empty_database_url: str
+    needs_extension: None,
+    server: Any,
+    db: Database,
+    conn: Connection,
+    database_url: str,
+    empty_database_url: str,
+    type_: str,
 ) -> None:
     if server.pg_config is None:
         pytest.skip("pg_dump of the server's version is needed")
     conn.execute(TYPES.encode())
-    table = _table(conn, "mood")
-    _fill(conn, 3000, "(ARRAY['sad', 'ok', 'happy', NULL]::mood[])[1 + g % 4]")
+    table = _table(conn, type_)
+    mood = "(ARRAY['sad', 'ok', 'happy', NULL]::mood[])[1 + g % 4]"
+    _fill(conn, 3000, mood if type_ == "mood" else f"ARRAY[{mood}]")
     assert compact(db, EVERYTHING).rows == 3000
     programs = server.pg_config.parent
     dump = subprocess.run([programs / "pg_dump", database_url], capture_output=True, check=True).stdout
