@@ -30,6 +30,18 @@ static inline uint64_t dd_get_le(dd_reader *r, unsigned bytes)
 	return v;
 }
 
+/* Two bytes, wherever they lie. */
+static inline uint32_t dd_load_le16(const uint8_t *p)
+{
+	uint16_t v;
+
+	memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	v = __builtin_bswap16(v);
+#endif
+	return v;
+}
+
 /* Eight bytes, wherever they lie. */
 static inline uint64_t dd_load_le64(const uint8_t *p)
 {

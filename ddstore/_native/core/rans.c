@@ -19,6 +19,7 @@ typedef struct {
 	const uint8_t *word, *word_end;
 	dd_bit_reader plain;
 	uint64_t q1, q2;
+	bool seldom;	/* few tokens take a word */
 	uint32_t steps; /* of each lane, done */
 	uint32_t row;	/* rows handed out */
 	uint8_t table_of[DD_RANS_CONTEXTS];
@@ -141,6 +142,7 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 		return dd_fail(err, DD_CORRUPT, "truncated payload");
 	s->word = r.p;
 	s->word_end = r.p + 2 * words;
+	s->seldom = words < c->n / 8;
 	s->plain = (dd_bit_reader){s->word_end, end, 0};
 	s->q1 = s->q2 = (uint64_t)c->first;
 	s->steps = s->row = 0;
@@ -158,42 +160,66 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	return DD_OK;
 }
 
-/* One token of one lane. `checked` is a constant: whether the words may end here. */
+/*
+ * One token of one lane. Constants at each call: `checked`, whether the words may end here; `seldom`, whether states are
+ * refilled so seldom that a branch foresees it. Otherwise it is as good as random, and there is none.
+ */
 DD_INLINE uint8_t step(const state *s, uint32_t *x, dd_rans_history *h, const uint8_t **word, const uint8_t *end,
-		       bool checked)
+		       bool checked, bool seldom)
 {
 	slot e = s->tables[s->table_of[dd_rans_context(h)]][*x & (DD_RANS_TOTAL - 1)];
 	uint32_t next = ((e >> 20) + 1) * (*x >> DD_RANS_BITS) + (e >> 8 & (DD_RANS_TOTAL - 1));
-	uint32_t refilled = next << 16, taken = next < DD_RANS_LOW;
+	uint32_t taken = next < DD_RANS_LOW;
 
-	if (!checked || *word < end)
-		refilled |= (*word)[0] | (uint32_t)(*word)[1] << 8;
-	else
-		taken = 0; /* at the end: zeros, and no step beyond it */
-	*x = next < DD_RANS_LOW ? refilled : next;
-	*word += 2 * taken;
+	if (checked) {
+		if (taken) {
+			next = next << 16 | (*word < end ? dd_load_le16(*word) : 0);
+			*word += *word < end ? 2 : 0;
+		}
+	} else if (seldom) {
+		if (__builtin_expect(taken, 0)) {
+			next = next << 16 | dd_load_le16(*word);
+			*word += 2;
+		}
+	} else {
+		next ^= (next ^ (next << 16 | dd_load_le16(*word))) & (0 - taken);
+		*word += 2 * taken;
+	}
+	*x = next;
 	dd_rans_push(h, s->effect[e & 255]);
 	return (uint8_t)e;
 }
 
-static void decode_steps(const dd_column *c, state *s, uint32_t upto)
+/* Whole steps of all lanes as long as there are words for each; returns the step it stopped at. */
+DD_INLINE uint32_t whole_steps(const state *s, uint8_t *token, uint32_t *x, dd_rans_history *h, const uint8_t **word,
+			       uint32_t from, uint32_t upto, uint32_t length, bool seldom)
 {
-	uint32_t length = dd_rans_lane_rows(c->n), shortest, x[DD_RANS_LANES], i = s->steps;
-	dd_rans_history h[DD_RANS_LANES];
-	const uint8_t *word = s->word, *end = s->word_end;
-	uint8_t *token = s->token;
-
-	shortest = c->n > (DD_RANS_LANES - 1) * length ? c->n - (DD_RANS_LANES - 1) * length : 0;
-	memcpy(x, s->x, sizeof x);
-	memcpy(h, s->history, sizeof h);
-	for (; i < upto && i < shortest && end - word >= (ptrdiff_t)(2 * DD_RANS_LANES); i++) {
+	for (; from < upto && s->word_end - *word >= (ptrdiff_t)(2 * DD_RANS_LANES); from++) {
 #pragma GCC unroll 8
 		for (unsigned lane = 0; lane < DD_RANS_LANES; lane++)
-			token[lane * length + i] = step(s, &x[lane], &h[lane], &word, end, false);
+			token[lane * length + from] = step(s, &x[lane], &h[lane], word, s->word_end, false, seldom);
 	}
+	return from;
+}
+
+static void decode_steps(const dd_column *c, state *s, uint32_t upto)
+{
+	uint32_t length = dd_rans_lane_rows(c->n), before = (DD_RANS_LANES - 1) * length, i, whole;
+	uint32_t x[DD_RANS_LANES];
+	dd_rans_history h[DD_RANS_LANES];
+	const uint8_t *word = s->word;
+
+	memcpy(x, s->x, sizeof x);
+	memcpy(h, s->history, sizeof h);
+	whole = c->n > before ? c->n - before : 0; /* rows of the last lane, the shortest */
+	whole = upto < whole ? upto : whole;
+	if (s->seldom)
+		i = whole_steps(s, s->token, x, h, &word, s->steps, whole, length, true);
+	else
+		i = whole_steps(s, s->token, x, h, &word, s->steps, whole, length, false);
 	for (; i < upto; i++)
 		for (unsigned lane = 0; lane < DD_RANS_LANES && lane * length + i < c->n; lane++)
-			token[lane * length + i] = step(s, &x[lane], &h[lane], &word, end, true);
+			s->token[lane * length + i] = step(s, &x[lane], &h[lane], &word, s->word_end, true, true);
 	memcpy(s->x, x, sizeof x);
 	memcpy(s->history, h, sizeof h);
 	s->word = word;

@@ -70,7 +70,7 @@ typedef struct {
 
 DD_INLINE unsigned dd_rans_context(const dd_rans_history *h)
 {
-	unsigned level = 31 - (unsigned)__builtin_clz(h->average >> 1 | 1); /* the bit length of average >> 2 */
+	unsigned level = (unsigned)__builtin_clz(h->average >> 1 | 1) ^ 31; /* the bit length of average >> 2 */
 
 	return level * DD_RANS_PAST + h->past;
 }
