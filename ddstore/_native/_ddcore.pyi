@@ -59,6 +59,8 @@ def encode_column(
     model: Buffer | None,
     levels: Buffer | None,
     capacity: int,
+    modelled: int = 0,
+    deep: int = 0,
     width: int = 1,
     stride: int = 0,
     sides: Sequence[tuple[int, int, Buffer, float, float, int]] | None = None,

@@ -23,6 +23,8 @@ __all__ = ["smallest"]
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
 _DEARER = 0.99  # adaptive filters cost a third of the decoding: for less than this they are not worth it
+_DEEP = 10  # low bits that densities have something to say about
+_DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
 _ROUNDS = 3
 
@@ -38,6 +40,7 @@ class _Contender:
     uses: Use = ()
     width: int = 1
     drift: int = 0
+    deep: int = _DEEP
 
     def run(self) -> bytes | None:
         """Code all rows."""
@@ -47,6 +50,8 @@ class _Contender:
             Centre.LAST,
             coder=Coder.CM,
             drift=self.drift,
+            modelled=0,
+            deep=self.deep,
             width=self.width,
             stride=stride,
             sides=self.uses,
@@ -95,6 +100,11 @@ def _causal(rows: Rows, drift: int, sides: Sequence[Side]) -> tuple[float, _Cont
         price_related = related.price()
         if price_related < price:
             plain, price = related, price_related
+    if price > _DEEP:
+        deep = replace(plain, deep=_DEEPEST)
+        price_deep = deep.price()
+        if price_deep < price * _DEARER:
+            plain, price = deep, price_deep
     light = replace(plain, mode=Mode.LATTICE)
     price_light = light.price()
     return (price_light, light) if price_light * _DEARER < price else (price, plain)

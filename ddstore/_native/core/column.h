@@ -65,6 +65,8 @@ typedef struct {
 	int64_t first, drift;
 	dd_centre centre;
 	unsigned low;
+	unsigned modelled; /* encoder: how many bits of an average residual are above those */
+	unsigned deep;	   /* encoder: coder cm models at most so many of the low bits */
 	unsigned plain; /* coder cm: of the low bits, how many are at even odds */
 	unsigned sides;
 	dd_side_use side[DD_SIDES_MOST];

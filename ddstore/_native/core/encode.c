@@ -1,9 +1,6 @@
 /* Encoding a column: a survey of its rows, the header, and the coder's payload. */
 #include "encode.h"
 
-/* Of a residual's low bits, the uppermost so many are modelled; a density's shape is flat below. */
-enum { MODELLED_BITS = 10 };
-
 /* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise. */
 static void survey(dd_column *c, const dd_rows *rows)
 {
@@ -34,13 +31,12 @@ static void survey(dd_column *c, const dd_rows *rows)
 		q1 = rows->index[i];
 	}
 	if (c->low == DD_LOW_AUTO) {
-		uint64_t mean = values > 0 ? lengths / values : 0;
+		uint64_t mean = values > 0 ? lengths / values : 0, most = 62;
 
-		/* `cm` has densities for low bits, `mix` has only even odds. */
-		if (c->coder != DD_CODER_CM)
-			c->low = mean > 4 ? (unsigned)(mean - 4) : 0;
+		if (c->mode == DD_MODE_INTERP)
+			c->low = 0;
 		else
-			c->low = c->mode == DD_MODE_INTERP ? 0 : (unsigned)(mean < 62 ? mean : 62);
+			c->low = (unsigned)(mean < c->modelled ? 0 : mean - c->modelled < most ? mean - c->modelled : most);
 	}
 }
 
@@ -70,7 +66,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 			return status;
 	}
 	survey(c, &rows);
-	c->plain = c->coder == DD_CODER_CM && c->low > MODELLED_BITS ? c->low - MODELLED_BITS : 0;
+	c->plain = c->coder == DD_CODER_CM && c->low > c->deep ? c->low - c->deep : 0;
 	if (c->mode == DD_MODE_INTERP)
 		dd_interp_fit(c, &rows, workspace);
 	dd_header_write(c, &w);

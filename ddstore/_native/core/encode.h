@@ -10,7 +10,7 @@
  * Encode n = c->n rows. `index` holds each row's lattice index; `class` (or NULL: all values) its dd_row_class;
  * or, in mode interp, the highest point of the fine lattice that is legal for it (as are width - 1 points below);
  * `bits` the column type's own bits, needed for rows of class DD_ROW_EXACT and, in raw mode, for all values.
- * Fills c->first, c->low (when DD_LOW_AUTO) and c->escapes. DD_NOSPACE when the result would exceed `capacity`.
+ * Fills c->first, c->low (when DD_LOW_AUTO, by c->modelled), c->plain and c->escapes. DD_NOSPACE when the result would exceed `capacity`.
  */
 size_t dd_encode_workspace(const dd_column *c, const dd_model *model); /* bytes, 16-byte aligned */
 dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *class, const uint64_t *bits,

@@ -177,7 +177,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
-				"capacity", "width", "stride", "sides", NULL};
+				"capacity", "modelled", "deep", "width", "stride", "sides", NULL};
 	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
 	PyObject *out = NULL;
 	int type, mode, lattice, centre;
@@ -194,9 +194,9 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|KIO", names, &type, &mode, &c.coder, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIO", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
-					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &width, &c.stride, &others))
+					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
