@@ -3,6 +3,7 @@
  *
  *   fdw.c        entry points, refusal of writes       companion.c  scan of the segment table, pruning
  *   options.c    options, table and column bindings    segment.c    one segment's rows into Datum arrays
+ *   coded.c      its coded columns, in the order in which they need each other
  *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
  *   plan.c       sizes, costs, paths                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
@@ -53,8 +54,6 @@ typedef struct DdfdwBinding {
 	Oid type;
 	dd_type native;	 /* of what the core coded: DDFDW_NATIVE, DDFDW_MOMENT; DDFDW_ARRAY: positions in the array */
 	AttrNumber main; /* k<id> or c<id>_residual; t_max for time */
-	AttrNumber latents; /* DDFDW_NATIVE */
-	AttrNumber model; /* DDFDW_NATIVE */
 	AttrNumber array; /* DDFDW_ARRAY */
 	Oid element;	  /* of that array: the column's type; or, where that is an array itself, a row of one such value */
 } DdfdwBinding;
@@ -151,31 +150,54 @@ extern DdfdwModels *ddfdw_models_create(Oid foreign, Oid relation, Snapshot snap
 extern const dd_model *ddfdw_models_get(DdfdwModels *models, int64 id, dd_error *err);
 extern void ddfdw_models_close(DdfdwModels *models);
 
-/* ---- segment.c: the rows of one segment ---- */
+/* ---- coded.c: the coded columns of one segment ---- */
+
+typedef struct DdfdwSegment DdfdwSegment;
+typedef struct DdfdwCoded DdfdwCoded;
 
 typedef struct DdfdwBuffer {
 	void *data;
 	Size size;
 } DdfdwBuffer;
 
+typedef struct DdfdwBytes {
+	const uint8_t *data;
+	size_t len;
+} DdfdwBytes;
+
+extern void ddfdw_coded_create(DdfdwSegment *segment);
+extern DdfdwCoded *ddfdw_coded_of(DdfdwSegment *segment, AttrNumber residual);
+extern void ddfdw_coded_forget(DdfdwSegment *segment);
+extern void ddfdw_coded_plan(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row);
+extern void *ddfdw_coded_values(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, dd_type type, uint32 want,
+								const bool **nulls);
+extern void *ddfdw_reserve(DdfdwSegment *segment, DdfdwBuffer *buffer, Size size);
+extern void *ddfdw_reserve_workspace(DdfdwSegment *segment, Size size);
+extern DdfdwBytes ddfdw_fetch_bytes(TupleTableSlot *row, AttrNumber attno);
+
+/* ---- segment.c: the rows of one segment ---- */
+
 /* A column the query needs. Row i is datums[i * stride]. */
 typedef struct DdfdwColumn {
 	AttrNumber attno; /* of the foreign table */
 	const DdfdwBinding *binding;
+	DdfdwCoded *coded; /* NULL where the core coded nothing of it */
 	int stride; /* 0: the same value in every row (keys) */
 	Datum *datums;
 	const bool *nulls; /* NULL: no NULLs */
 	Datum key;
 	bool key_null;
-	DdfdwBuffer raw, wide, valid;
+	DdfdwBuffer wide;
 } DdfdwColumn;
 
-typedef struct DdfdwSegment {
+struct DdfdwSegment {
 	const DdfdwTable *table;
 	Relation companion;
 	DdfdwModels *models;
 	int ncolumns;
 	DdfdwColumn *columns;
+	int ncoded;
+	DdfdwCoded *coded;	   /* of all columns of the segment table */
 	bool need_time;		   /* in the output, or to find the first and last row */
 	MemoryContext context; /* the scan's: buffers live here and are reused */
 	MemoryContext detoast; /* reset with each segment */
@@ -191,7 +213,9 @@ typedef struct DdfdwSegment {
 	bool timing;
 	double milliseconds;
 	int64 segments_decoded, rows_decoded;
-} DdfdwSegment;
+};
+
+_Noreturn extern void ddfdw_damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what);
 
 extern DdfdwSegment *ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time,
 										  Snapshot snapshot);

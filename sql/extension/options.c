@@ -273,9 +273,9 @@ bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 	}
 	binding->source = DDFDW_NATIVE;
 	snprintf(name, sizeof name, "%s_latents", column);
-	binding->latents = need_column(companion, name, BYTEAOID);
+	need_column(companion, name, BYTEAOID);
 	snprintf(name, sizeof name, "%s_model", column);
-	binding->model = need_column(companion, name, INT8OID);
+	need_column(companion, name, INT8OID);
 }
 
 DdfdwTable *

@@ -16,11 +16,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-typedef struct Bytes {
-	const uint8_t *data;
-	size_t len;
-} Bytes;
-
 DdfdwSegment *
 ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time, Snapshot snapshot)
 {
@@ -33,41 +28,22 @@ ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, 
 	segment->context = CurrentMemoryContext;
 	segment->detoast = AllocSetContextCreate(CurrentMemoryContext, "ddstore segment", ALLOCSET_DEFAULT_SIZES);
 	segment->models = ddfdw_models_create(table->foreign, table->model, snapshot, CurrentMemoryContext);
+	ddfdw_coded_create(segment);
 	segment->columns = palloc0(sizeof(DdfdwColumn) * Max(list_length(attnos), 1));
 	foreach (cell, attnos) {
 		DdfdwColumn *column = &segment->columns[segment->ncolumns++];
 
 		column->attno = (AttrNumber)lfirst_int(cell);
 		column->binding = &table->columns[column->attno - 1];
+		column->coded = column->binding->native ? ddfdw_coded_of(segment, column->binding->main) : NULL;
 		column->stride = column->binding->source == DDFDW_KEY ? 0 : 1;
 		segment->need_time |= column->binding->source == DDFDW_TIME;
 	}
 	return segment;
 }
 
-static void *
-reserve(DdfdwSegment *segment, DdfdwBuffer *buffer, Size size)
-{
-	if (buffer->size < size) {
-		if (buffer->data)
-			pfree(buffer->data);
-		buffer->data = NULL;
-		buffer->size = 0;
-		buffer->data = MemoryContextAlloc(segment->context, size);
-		buffer->size = size;
-	}
-	return buffer->data;
-}
-
-/* 16-byte aligned, which palloc does not promise */
-static void *
-reserve_workspace(DdfdwSegment *segment, Size size)
-{
-	return (void *)TYPEALIGN(16, reserve(segment, &segment->workspace, size + 16));
-}
-
-_Noreturn static void
-damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what)
+void
+ddfdw_damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what)
 {
 	const char *column = NameStr(TupleDescAttr(RelationGetDescr(segment->companion), attno - 1)->attname);
 
@@ -89,25 +65,8 @@ fetch(const DdfdwSegment *segment, TupleTableSlot *row, AttrNumber attno)
 	Datum value = slot_getattr(row, attno, &null);
 
 	if (null)
-		damaged(segment, attno, DD_CORRUPT, "it is NULL");
+		ddfdw_damaged(segment, attno, DD_CORRUPT, "it is NULL");
 	return value;
-}
-
-/* In the segment's context; empty for NULL. */
-static Bytes
-fetch_bytes(TupleTableSlot *row, AttrNumber attno)
-{
-	bool null;
-	Datum value = slot_getattr(row, attno, &null);
-	Bytes bytes = {NULL, 0};
-
-	if (!null) {
-		struct varlena *packed = PG_DETOAST_DATUM_PACKED(value);
-
-		bytes.data = (const uint8_t *)VARDATA_ANY(packed);
-		bytes.len = VARSIZE_ANY_EXHDR(packed);
-	}
-	return bytes;
 }
 
 static void
@@ -133,20 +92,20 @@ static void
 decode_times(DdfdwSegment *segment, TupleTableSlot *row)
 {
 	AttrNumber attno = segment->table->time;
-	Bytes bytes = fetch_bytes(row, attno);
+	DdfdwBytes bytes = ddfdw_fetch_bytes(row, attno);
 	uint32 n = segment->n;
 	dd_error err = {DD_OK, ""};
 	bool sorted = true;
 
-	segment->times = reserve(segment, &segment->time_buffer, sizeof(int64) * n);
-	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, reserve_workspace(segment, DD_TIMES_WORKSPACE),
+	segment->times = ddfdw_reserve(segment, &segment->time_buffer, sizeof(int64) * n);
+	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, ddfdw_reserve_workspace(segment, DD_TIMES_WORKSPACE),
 						DD_TIMES_WORKSPACE, &err) != DD_OK)
-		damaged(segment, attno, err.status, err.what);
+		ddfdw_damaged(segment, attno, err.status, err.what);
 	for (uint32 i = 1; i < n; i++)
 		sorted &= segment->times[i - 1] <= segment->times[i];
 	if (!sorted || segment->times[0] != DatumGetInt64(fetch(segment, row, segment->table->t_min)) ||
 		segment->times[n - 1] != DatumGetInt64(fetch(segment, row, segment->table->t_max)))
-		damaged(segment, attno, DD_CORRUPT, "its times are not sorted from t_min to t_max");
+		ddfdw_damaged(segment, attno, DD_CORRUPT, "its times are not sorted from t_min to t_max");
 }
 
 /*
@@ -164,12 +123,13 @@ ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row)
 		return;
 	segment->loaded = false;
 	segment->decoded = 0;
+	ddfdw_coded_forget(segment);
 	MemoryContextReset(segment->detoast);
 	old = MemoryContextSwitchTo(segment->detoast);
 	segment->id = DatumGetInt64(fetch(segment, row, segment->table->id));
 	n = DatumGetInt32(fetch(segment, row, segment->table->n));
 	if (n < 1 || n > (int32)DD_MAX_ROWS)
-		damaged(segment, segment->table->n, DD_CORRUPT, "no segment has so many rows");
+		ddfdw_damaged(segment, segment->table->n, DD_CORRUPT, "no segment has so many rows");
 	segment->n = n;
 	if (segment->need_time) {
 		clock_start(segment, &start);
@@ -216,48 +176,19 @@ widen(dd_type type, const void *raw, Datum *wide, uint32 count)
 	}
 }
 
-/* The first `want` rows of what the core coded; the workspace and the column's buffers live until the next segment. */
+/* The first `want` rows of what the core coded. */
 static void
-load_coded(DdfdwSegment *segment, DdfdwColumn *column, Bytes residual, Bytes latents, const dd_model *model, uint32 want)
+load_coded(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
 {
-	const DdfdwBinding *binding = column->binding;
-	bool wide = binding->native == DD_INT64 || binding->native == DD_FLOAT64;
-	uint8_t *valid = NULL;
-	void *raw;
-	dd_column_info info;
-	dd_error err = {DD_OK, ""};
+	dd_type type = column->binding->native;
+	void *values = ddfdw_coded_values(segment, column->coded, row, type, want, &column->nulls);
 
-	if (dd_column_peek(residual.data, residual.len, model, &info, &err) != DD_OK)
-		damaged(segment, binding->main, err.status, err.what);
-	if (info.n != segment->n || info.type != binding->native || info.workspace > MaxAllocSize - 64)
-		damaged(segment, binding->main, DD_CORRUPT, "it is of another type or length");
-
-	column->datums = reserve(segment, &column->wide, sizeof(Datum) * want);
-	raw = wide ? (void *)column->datums : reserve(segment, &column->raw, sizeof(int32) * want);
-	if (info.has_invalid)
-		valid = reserve(segment, &column->valid, want);
-	if (dd_column_decode(residual.data, residual.len, latents.data, latents.len, model, NULL, 0, binding->native, segment->n, want, raw,
-						 valid, reserve_workspace(segment, info.workspace), info.workspace, &err) != DD_OK)
-		damaged(segment, binding->main, err.status, err.what);
-	if (!wide)
-		widen(binding->native, raw, column->datums, want);
-	for (uint32 i = 0; valid && i < want; i++)
-		valid[i] = !valid[i]; /* the core says what is valid, PostgreSQL what is NULL */
-	column->nulls = (const bool *)valid;
-}
-
-static void
-load_native(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
-{
-	const DdfdwBinding *binding = column->binding;
-	bool no_model;
-	Datum model_id = slot_getattr(row, binding->model, &no_model);
-	const dd_model *model = NULL;
-	dd_error err = {DD_OK, ""};
-
-	if (!no_model && (model = ddfdw_models_get(segment->models, DatumGetInt64(model_id), &err)) == NULL)
-		damaged(segment, binding->model, err.status, err.what);
-	load_coded(segment, column, fetch_bytes(row, binding->main), fetch_bytes(row, binding->latents), model, want);
+	if (type == DD_INT64 || type == DD_FLOAT64)
+		column->datums = values;
+	else {
+		column->datums = ddfdw_reserve(segment, &column->wide, sizeof(Datum) * want);
+		widen(type, values, column->datums, want);
+	}
 }
 
 /* One element per row, or distinct ones and, coded by the core, which of them each row has. */
@@ -267,7 +198,6 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 	const DdfdwBinding *binding = column->binding;
 	/* A copy: the segment outlives the slot, and with it the page of the segment table. */
 	ArrayType *array = DatumGetArrayTypePCopy(fetch(segment, row, binding->array));
-	Bytes residual = fetch_bytes(row, binding->main);
 	int16 typlen;
 	bool typbyval, *nulls;
 	char typalign;
@@ -275,23 +205,23 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 	Datum *elements;
 
 	if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != binding->element)
-		damaged(segment, binding->array, DD_CORRUPT, "it is no list of the column's values");
+		ddfdw_damaged(segment, binding->array, DD_CORRUPT, "it is no list of the column's values");
 	get_typlenbyvalalign(binding->element, &typlen, &typbyval, &typalign);
 	deconstruct_array(array, binding->element, typlen, typbyval, typalign, &elements, &nulls, &count);
 	for (int i = 0; binding->element != binding->type && i < count; i++)
 		if (!nulls[i])
 			elements[i] = GetAttributeByNum(DatumGetHeapTupleHeader(elements[i]), 1, &nulls[i]);
-	if (residual.data == NULL) {
+	if (slot_attisnull(row, binding->main)) {
 		if (count != (int)segment->n)
-			damaged(segment, binding->array, DD_CORRUPT, "the array does not have one element per row");
+			ddfdw_damaged(segment, binding->array, DD_CORRUPT, "the array does not have one element per row");
 		column->datums = elements;
 		column->nulls = nulls;
 		return;
 	}
 	for (int i = 0; i < count; i++)
 		if (nulls[i])
-			damaged(segment, binding->array, DD_CORRUPT, "a distinct value is NULL");
-	load_coded(segment, column, residual, (Bytes){NULL, 0}, NULL, want);
+			ddfdw_damaged(segment, binding->array, DD_CORRUPT, "a distinct value is NULL");
+	load_coded(segment, column, row, want);
 	for (uint32 i = 0; i < want; i++) {
 		int32 position = DatumGetInt32(column->datums[i]);
 
@@ -300,7 +230,7 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 		else if (position >= 0 && position < count)
 			column->datums[i] = elements[position];
 		else
-			damaged(segment, binding->main, DD_CORRUPT, "a row has no value at its position");
+			ddfdw_damaged(segment, binding->main, DD_CORRUPT, "a row has no value at its position");
 	}
 }
 
@@ -319,6 +249,9 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 		want = segment->n;
 	old = MemoryContextSwitchTo(segment->detoast);
 	clock_start(segment, &start);
+	for (int i = 0; i < segment->ncolumns; i++)
+		if (segment->columns[i].coded && !slot_attisnull(row, segment->columns[i].binding->main))
+			ddfdw_coded_plan(segment, segment->columns[i].coded, row);
 	for (int i = 0; i < segment->ncolumns; i++) {
 		DdfdwColumn *column = &segment->columns[i];
 
@@ -331,9 +264,7 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 		case DDFDW_KEY: load_key(column, row); break;
 		case DDFDW_ARRAY: load_array(segment, column, row, want); break;
 		case DDFDW_MOMENT:
-			load_coded(segment, column, fetch_bytes(row, column->binding->main), (Bytes){NULL, 0}, NULL, want);
-			break;
-		case DDFDW_NATIVE: load_native(segment, column, row, want); break;
+		case DDFDW_NATIVE: load_coded(segment, column, row, want); break;
 		}
 		decoding |= column->binding->native != 0;
 		CHECK_FOR_INTERRUPTS();
