@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ddstore.bounds import Bound
-from ddstore.codec.segment import EncodedColumn, encode_column
+from ddstore.codec.segment import EncodedColumn, checksum, encode_column
+from ddstore.codec.side import Side
 from ddstore.codec.times import encode_times
 from ddstore.compact.distinct import Distinct, find_distinct
 from ddstore.compact.insert import EncodedSegment
@@ -48,8 +49,31 @@ def encode_segment(
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time)
-    columns: list[EncodedColumn | Distinct | None] = []
+    columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=True)
+    if _ambiguous(columns):
+        columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=False)
+    return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used))
+
+
+_Encoded = EncodedColumn | Distinct | None
+
+
+def _encode_columns(
+    plan: SeriesPlan,
+    rows: HotRows,
+    bounds: Mapping[int, Bound],
+    models: Mapping[int, SeriesModel],
+    profile: Profile,
+    *,
+    conditioned: bool,
+) -> tuple[list[_Encoded], list[SeriesModel | None]]:
+    """Every value column, in order of id, and its model if it uses it; ``conditioned`` on those before if that pays.
+
+    Positions among distinct values are no condition: whether they are stored at all is decided with the transaction.
+    """
+    columns: list[_Encoded] = []
     used: list[SeriesModel | None] = []
+    sides: list[Side] = []
     for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
         model = models.get(column.id)
         try:
@@ -64,9 +88,17 @@ def encode_segment(
                 bound=bounds.get(column.id, column.bound),
                 profile=profile,
                 model=None if model is None else model.codec(),
+                sides=sides if conditioned else (),
             )
         except DDStoreError as error:
             raise type(error)(str(error), series=plan.label, column=column.name) from error
         columns.append(coded)
         used.append(model if coded.uses_model else None)
-    return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used))
+        sides.append(coded.side)
+    return columns, used
+
+
+def _ambiguous(columns: Sequence[_Encoded]) -> bool:
+    """Whether different columns have one checksum, so that it would not tell which of them a third one needs."""
+    residuals = {column.residual for column in columns if column is not None}
+    return len({checksum(residual) for residual in residuals}) < len(residuals)
