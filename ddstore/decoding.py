@@ -77,8 +77,6 @@ def decode_segments(
                 name = column.name
                 if column.coded_as is None:
                     values[column.id] = _positions(row, column.id, coded)
-                elif column.id not in row.coded:
-                    raise CorruptSegment("its values are missing")
                 else:
                     values[column.id] = coded.decode(column.id)
         except (CorruptSegment, ValueError) as error:

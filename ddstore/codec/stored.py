@@ -63,8 +63,10 @@ class SegmentColumns:
         """Decode one column: values, shape (n,), of its type's dtype, and validity (None: nothing is NULL).
 
         Raises:
-            CorruptSegment: the column, or one that it is conditioned on, is damaged, or the latter is missing.
+            CorruptSegment: the column, or one that it is conditioned on, is damaged or missing.
         """
+        if column_id not in self._columns:
+            raise CorruptSegment("its values are missing")
         path = [column_id]  # each needed by the one before it
         while path:
             here = path[-1]

@@ -12,7 +12,7 @@ from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
 from ddstore.codec.aggregates import column_stats
-from ddstore.codec.segment import decode_column
+from ddstore.codec.stored import SegmentColumns, StoredColumn
 from ddstore.codec.times import decode_times
 from ddstore.compact.policy import Progress
 from ddstore.db.catalog import ManagedColumn, ManagedTable, SeriesKey, list_tables, load_table
@@ -154,26 +154,35 @@ class _Verifier:
                 yield table.time.name, "times are not in order"
             if (int(time[0]), int(time[-1])) != (_moment(row["t_min"]), _moment(row["t_max"])):
                 yield table.time.name, "the first or last time is not what the segment's row says"
+        stored = {column.id: self._stored(column, row) for column in _held(table)}
+        coded = SegmentColumns(n, {id_: column for id_, column in stored.items() if column is not None})
         for column in table.values:
             try:
-                what = self._native(column, row) if column.native else _other(column, row)
+                what = self._native(column, row, coded) if column.native else _other(column, row, coded)
             except CorruptSegment as error:
                 what = str(error)
             if what is not None:
                 yield column.name, what
 
-    def _native(self, column: ManagedColumn, row: dict[str, Any]) -> str | None:
+    def _stored(self, column: ManagedColumn, row: dict[str, Any]) -> StoredColumn | None:
+        """One column as the row has it, None where the core coded nothing of it."""
         prefix = column.segment_column
-        model: bytes | None = None
+        residual, latents, number = (row.get(f"{prefix}_{part}") for part in ("residual", "latents", "model"))
+        if residual is None:
+            return None
+        found = None if number is None else self._model(number)
+        model = None if found is None else found[0]
+        return StoredColumn(column.name, column.coded_as or "int4", residual, latents, model)
+
+    def _native(self, column: ManagedColumn, row: dict[str, Any], coded: SegmentColumns) -> str | None:
+        prefix = column.segment_column
         if (number := row[f"{prefix}_model"]) is not None:
             found = self._model(number)
             if found is None:
                 return f"its model {number} is missing"
-            model, trained_for = found
-            if trained_for != column.id:
+            if found[1] != column.id:
                 return f"its model {number} is another column's"
-        values, valid = decode_column(row[f"{prefix}_residual"], row[f"{prefix}_latents"], model, column.type, row["n"])
-        for name, expected in zip(("count", "min", "max", "sum"), column_stats(values, valid), strict=True):
+        for name, expected in zip(("count", "min", "max", "sum"), column_stats(*coded.decode(column.id)), strict=True):
             stored = row[f"{prefix}_{name}"]
             if not _same(stored, expected):
                 return f"{name} is {expected}, and the segment's row says {stored}"
@@ -195,13 +204,18 @@ def _ids(conn: Connection, table: ManagedTable, after: int) -> list[int]:
     return [number for (number,) in conn.execute(query, {"after": after, "limit": _BATCH})]
 
 
+def _held(table: ManagedTable) -> tuple[ManagedColumn, ...]:
+    """Value columns of the segments: those that the table has lost may be needed to decode the others."""
+    return (*table.values, *table.lost)
+
+
 def _segment_query(table: ManagedTable) -> pgsql.Composed:
     keys = [pgsql.SQL("{}::text").format(pgsql.Identifier(key.segment_column)) for key in table.keys]
     columns: list[pgsql.Composable] = [
         pgsql.SQL("id, n, time, ARRAY[{}]::text[] AS series").format(pgsql.SQL(", ").join(keys)),
         pgsql.SQL("{} AS t_min, {} AS t_max").format(_raw_time(table, "t_min"), _raw_time(table, "t_max")),
     ]
-    for column in table.values:
+    for column in _held(table):
         prefix = column.segment_column
         if column.native:
             parts = ("residual", "latents", "model", "count", "min", "max", "sum")
@@ -235,17 +249,16 @@ def _moment(raw: bytes) -> int:
     return int.from_bytes(raw, "big", signed=True)
 
 
-def _other(column: ManagedColumn, row: dict[str, Any]) -> str | None:
+def _other(column: ManagedColumn, row: dict[str, Any], coded: SegmentColumns) -> str | None:
     prefix, n = column.segment_column, row["n"]
     length, present, count = row[f"{prefix}_length"], row[f"{prefix}_present"], row[f"{prefix}_count"]
-    residual = row[f"{prefix}_residual"]
-    if residual is None:
+    if row[f"{prefix}_residual"] is None:
         if column.coded_as is not None:
             return "its values are missing"
         if length != n:
             return f"it holds {length} values for {n} rows"
     else:
-        values, valid = decode_column(residual, None, None, column.coded_as or "int4", n)
+        values, valid = coded.decode(column.id)
         rows = values if valid is None else values[valid]
         positions = 0 if column.coded_as is not None else int(rows.max(initial=-1)) + 1
         if length != positions:
