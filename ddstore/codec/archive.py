@@ -1,4 +1,4 @@
-"""What the archive profile adds: the strong coder, interpolation, conditions on other columns; chosen on a sample."""
+"""The archive profile's means: the strong coder, interpolation, conditions on other columns; chosen on a sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, common_step
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["smallest"]
+__all__ = ["pays", "smallest"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -63,6 +63,16 @@ class _Contender:
         uses = tuple(replace(use, side=replace(use.side, values=sample(use.side.values))) for use in self.uses)
         coded = replace(self, rows=some, uses=uses).run()
         return 8.0 * (len(coded) if coded is not None else some.values.nbytes) / len(some.values)
+
+
+def pays(column: Column, rows: Rows, best: Coded, sides: Sequence[Side], saving: float) -> bool:
+    """Whether the strong coder saves so large a share of ``best``, by a quick look. See :func:`smallest`."""
+    limit = (1.0 - saving) * 8.0 * best.size / column.n
+    causal = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides))
+    if causal.price() < limit:
+        return True
+    smooth = _interpolated(column, rows, ())
+    return smooth is not None and smooth.price() < limit
 
 
 def smallest(column: Column, rows: Rows, finer: Rows | None, best: Coded, sides: Sequence[Side]) -> Coded:

@@ -327,7 +327,7 @@ def test_on_the_command_line(cli: Cli) -> None:
     (coding,) = stats["columns"][0]["codings"]
     assert (coding["segments"], coding["rows"], coding["share"]) == (1, 3000, 1.0)
     shown = cli("stats", "t").out
-    assert "profile balanced, full segments of 16,384 rows" in shown
+    assert "profile balanced, full segments of 32,768 rows" in shown
     assert f"{coding['mode']}/{coding['coder']} 1 (100 %)" in shown
     unsuitable = cli("policy", "t", "--segment-rows", "5")
     assert unsuitable.code == 1
