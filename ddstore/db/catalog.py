@@ -46,6 +46,7 @@ NATIVE_TYPES = frozenset({"float4", "float8", "int2", "int4", "int8"})
 CODED_AS: Mapping[str, str] = {type_: type_ for type_ in sorted(NATIVE_TYPES)} | {
     "timestamptz": "int8",
     "timestamp": "int8",
+    "time": "int8",
     "date": "int4",
 }
 #: Types a time column may have.

@@ -48,6 +48,7 @@ WIDTHS: Mapping[str, int] = {
     "timestamptz": 8,
     "timestamp": 8,
     "date": 4,
+    "time": 8,
 }
 #: Types whose wire form is their text.
 TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name", "json"})
@@ -133,6 +134,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "timestamptz": np.dtype(np.int64),
     "timestamp": np.dtype(np.int64),
     "date": np.dtype(np.int32),
+    "time": np.dtype(np.int64),
 }
 
 
@@ -265,8 +267,24 @@ def _text_objects(column: Column) -> NDArray[Any]:
     return objects
 
 
+def _times_of_day(column: Column) -> NDArray[Any]:
+    """Return microseconds since midnight as PostgreSQL prints a ``time``, an object array of str; None where NULL."""
+    found, which = np.unique(column.data, return_inverse=True)
+    texts = np.empty(len(found), dtype=object)
+    for row, micros in enumerate(found.tolist()):
+        seconds, fraction = divmod(micros, 1_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        texts[row] = f"{clock}.{fraction:06}".rstrip("0") if fraction else clock
+    objects = texts[which]
+    if column.valid is not None:
+        objects[~column.valid] = None
+    return objects
+
+
 def values_of(column: Column, type_: str, *, name: str) -> NDArray[Any]:
     """Return a column of :func:`fetch_columns` in the form users see: datetime64, numbers, bools, or text as objects.
+
+    Times of day are text: NumPy has no type for them.
 
     Raises:
         InvalidSeries: a time that datetime64 cannot hold.
@@ -275,6 +293,8 @@ def values_of(column: Column, type_: str, *, name: str) -> NDArray[Any]:
         return _text_objects(column)
     if type_ in ("timestamptz", "timestamp"):
         return moments_of(column.data, name=name)
+    if type_ == "time":
+        return _times_of_day(column)
     if type_ == "date":
         return (column.data.astype(np.int64) + np.int64(PG_EPOCH_DAYS)).view("datetime64[D]")
     return column.data

@@ -38,6 +38,7 @@ _WIRE: Mapping[str, _Wire] = {
     "timestamp": _Wire("timestamp_send", np.dtype(">i8")),
     "timestamptz": _Wire("timestamptz_send", np.dtype(">i8")),
     "date": _Wire("date_send", np.dtype(">i4")),
+    "time": _Wire("time_send", np.dtype(">i8")),
     "tid": _Wire("tidsend", np.dtype([("block", ">u4"), ("offset", ">u2")])),
     "xid": _Wire("xidsend", np.dtype(">i4")),
 }

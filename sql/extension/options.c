@@ -244,7 +244,8 @@ native_type(Oid type)
 	case FLOAT4OID: return DD_FLOAT32;
 	case FLOAT8OID: return DD_FLOAT64;
 	case TIMESTAMPTZOID:
-	case TIMESTAMPOID: return DD_INT64;
+	case TIMESTAMPOID:
+	case TIMEOID: return DD_INT64;
 	case DATEOID: return DD_INT32;
 	default: return 0;
 	}

@@ -188,6 +188,8 @@ def test_times_that_python_does_not_know(needs_extension: None, db: Database, co
         ("uuid", "CASE WHEN g % 50 <> 0 THEN md5(g::text)::uuid END"),
         ("timestamptz", "timestamptz '2024-01-01' + g * interval '1 s' + hashint4(g) % 1000 * interval '1 us'"),
         ("date", "date '2024-01-01' + g"),
+        ("time", "time '00:00' + g * interval '1.000001 s'"),
+        ("time", "CASE WHEN g % 3 <> 0 THEN time '12:00' + hashint4(g) * interval '10 us' END"),
         ("bool", "NULL"),
         ("text", "NULL"),
         ("timestamp", "NULL"),
@@ -234,6 +236,25 @@ def test_the_type_of_a_dropped_table(needs_extension: None, db: Database, conn: 
     conn.execute("DROP TABLE watched CASCADE")
     assert drop_orphans(conn) == [table.segments]
     assert conn.execute("SELECT relname FROM pg_class WHERE relname LIKE 'segment\\_%'").fetchall() == []
+
+
+def test_times_of_day_read_as_postgresql_prints_them(db: Database, conn: Connection) -> None:
+    """As a column and as a key, hot and cold."""
+    values = ["00:00", "24:00", "23:59:59.999999", "12:34:56.7", "01:02:03.00004", "NULL"]
+    literals = ", ".join(value if value == "NULL" else f"'{value}'" for value in values)
+    conn.execute("CREATE TABLE clocks (time timestamptz NOT NULL, k time, v time)")
+    table = adopt(conn, "clocks", time="time", key=["k"])
+    conn.execute(f"INSERT INTO clocks SELECT '2024-01-01', t, t FROM unnest(ARRAY[{literals}]::time[]) AS t".encode())
+    printed = conn.execute("SELECT k::text, v::text FROM clocks ORDER BY v").fetchall()
+    conn.commit()
+    for _ in range(2):
+        with db.connection() as reading:
+            begin_snapshot(reading)
+            frame = read_table(reading, table, select_rows(table, None, None, None))
+        found = zip(frame.keys["k"].tolist(), frame.columns["v"].tolist(), strict=True)
+        assert sorted(found, key=lambda row: row[1] or "~") == printed
+        compact(db, EVERYTHING)
+    assert conn.execute("SELECT count(*) FROM ONLY clocks").fetchall() == [(0,)]
 
 
 def test_small_and_single_segments(needs_extension: None, db: Database, conn: Connection) -> None:
