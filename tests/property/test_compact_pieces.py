@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddstore.bounds import Lossless
+from ddstore.codec.segment import decode_column
+from ddstore.compact.distinct import find_distinct
 from ddstore.compact.encode import cut
+from ddstore.compact.insert import _int4_array
 from ddstore.compact.plan import SeriesPlan, group_plans
 from ddstore.compact.rows import HotRows
 from ddstore.db.catalog import ManagedColumn, ManagedTable
@@ -94,3 +97,26 @@ def test_tids_are_postgresqls_own(places: list[tuple[int, int]]) -> None:
         element = data[20 + 10 * number : 30 + 10 * number]
         assert element == (6).to_bytes(4, "big") + block.to_bytes(4, "big") + offset.to_bytes(2, "big")
     assert len(data) == 20 + 10 * len(places)
+
+
+@given(st.lists(st.none() | st.integers(0, 5) | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=200))
+def test_positions_give_back_what_they_stand_for(hashes: list[int | None]) -> None:
+    valid = np.array([value is not None for value in hashes])
+    found = find_distinct(np.array([value or 0 for value in hashes]), valid, Profile.BALANCED)
+    there = [value for value in hashes if value is not None]
+    if found is None:
+        assert 8 * (len(there) - len(set(there))) < len(there)
+        return
+    entries = [hashes[row] for row in found.first]
+    assert entries == list(dict.fromkeys(there))
+    assert [None if at == 0 else entries[at - 1] for at in found.positions] == hashes
+    read, present = decode_column(found.residual, None, None, "int4", len(hashes))
+    assert np.array_equal(np.ones(len(hashes), np.bool_) if present is None else present, valid)
+    assert np.array_equal(read[valid] + 1, found.positions[valid])
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20))
+def test_positions_are_sent_as_postgresql_wants_them(positions: list[int]) -> None:
+    data = _int4_array(np.array(positions, np.int32))
+    assert data[:20] == b"".join(n.to_bytes(4, "big") for n in (1, 0, 23, len(positions), 1))
+    assert data[20:] == b"".join((4).to_bytes(4, "big") + n.to_bytes(4, "big") for n in positions)
