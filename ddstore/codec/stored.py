@@ -67,7 +67,7 @@ class SegmentColumns:
         """
         if column_id not in self._columns:
             raise CorruptSegment("its values are missing")
-        path = [column_id]  # each needed by the one before it
+        path = [] if column_id in self._decoded else [column_id]  # each needed by the one before it
         while path:
             here = path[-1]
             try:
