@@ -22,6 +22,9 @@ __all__ = ["smallest"]
 _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
+# Two paths are as good as static tables have it, give or take this much.
+_CLOSE = 1.06
+# What the strong coder has to save for the balanced profile to use it.
 _WORTH = 0.12
 
 
@@ -37,15 +40,10 @@ def smallest(
         model: the series' model, or None.
         sides: columns of the segment that this one may be conditioned on.
     """
-    coder = Coder.RANS if profile is Profile.FAST else Coder.MIX
-    rows, _ = column.on(_cheapest_lattice(column, bound, coder))
+    rows, _ = column.on(_cheapest_lattice(column, bound))
     if profile is Profile.FAST:
-        return select.encode(rows, coder, None)
-    best = select.encode(rows, coder, model)
-    finer = _on_cheaper_path(column, rows) if _may_search(column, rows, best) else None
-    if finer is not None:
-        other = select.encode(finer, coder, model)
-        best = other if other.size < best.size else best
+        return select.encode(rows, Coder.RANS)
+    best, finer = _mixed(column, rows, model)
     if best.mode is Mode.LINEAR:
         return best
     # The balanced profile reads a column at a tenth of its speed where that saves much.
@@ -54,8 +52,31 @@ def smallest(
     return best
 
 
-def _cheapest_lattice(column: Column, bound: Bound, coder: Coder) -> Lattice:
-    """By a sample of the column."""
+def _mixed(column: Column, rows: select.Rows, model: Model | None) -> tuple[select.Coded, select.Rows | None]:
+    """Mixing where a sample says that it pays, otherwise static tables; and the cheaper path that was searched for.
+
+    Mixing costs many times what static tables cost, to encode and to decode, and on noise it gains nothing.
+    """
+    best = select.encode(rows, Coder.RANS)
+    if best.mode is Mode.LINEAR:
+        return best, None
+    tried, finer = [rows], None
+    if _may_search(column, rows, best):
+        finer = _on_cheaper_path(column, rows)
+        other = best if finer is None else select.encode(finer, Coder.RANS)
+        if finer is not None and other.size < _CLOSE * best.size:
+            tried = [finer] if other.size < best.size else [rows, finer]
+            best = min(best, other, key=lambda coded: coded.size)
+    elif model is None:
+        some = rows.sample()
+        if select.price(some, Coder.MIX) >= select.price(some, Coder.RANS):
+            return best, None
+    mixed = [select.encode(each, Coder.MIX, model) for each in tried]
+    return min(best, *mixed, key=lambda coded: coded.size), finer
+
+
+def _cheapest_lattice(column: Column, bound: Bound) -> Lattice:
+    """By a sample of the column, under the coder that is quick to try."""
     some = column.sample()
     prices: list[tuple[float, Lattice]] = []
     for lattice in _candidates(column, bound):
@@ -65,7 +86,7 @@ def _cheapest_lattice(column: Column, bound: Bound, coder: Coder) -> Lattice:
         good = escaped == 0 and lattice.settled
         if good and not lattice.exact and not prices:
             return lattice
-        bits = select.price(rows, coder)
+        bits = select.price(rows, Coder.RANS)
         prices.append((bits, lattice))
         if good and not (lattice.exact and bits > _DEAR):
             break

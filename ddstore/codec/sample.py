@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 __all__ = ["STRETCHES", "sample"]
 
 STRETCHES = 4
-_ROWS = 4096  # of a sample, at least
+_ROWS = 4096
 _SHARE = 8
 
 
-def sample(values: NDArray[Any], share: int = _SHARE) -> NDArray[Any]:
-    """Four stretches of neighbouring elements, evenly spread: an eighth of the column, at least 4,096 of them.
+def sample(values: NDArray[Any], least: int = _ROWS) -> NDArray[Any]:
+    """Four stretches of neighbouring elements, evenly spread: an eighth of the column, or some number at least.
 
     Args:
         values: shape (n,).
-        share: what part of the column is enough.
+        least: how many elements it takes at least.
 
     Returns:
         Shape (m,), m <= n; ``values`` itself when it is that short.
     """
     n = len(values)
-    length = max(_ROWS, n // share) // STRETCHES
-    if n <= 2 * STRETCHES * length:
+    length = max(least, n // _SHARE) // STRETCHES
+    if n <= STRETCHES * length:
         return values
     starts = np.arange(STRETCHES) * (n - length) // (STRETCHES - 1)
     return np.concatenate([values[start : start + length] for start in starts])

@@ -192,35 +192,30 @@ class _Way:
         return rows.run(Mode.LATTICE, self.centre, coder=coder, drift=self.drift, modelled=self.modelled)
 
     def price(self, rows: Rows, coder: Coder) -> float:
-        """Bits per row: as coded, or for the fast coder by the entropy of steps."""
-        n = len(rows.values)
-        if coder is Coder.RANS:
-            steps = rows.index if self.centre is Centre.LAST else np.diff(rows.index, prepend=rows.index[:1])
-            return float(_native.roughness(steps)) / n
+        """Bits per row; never more than raw bytes take."""
         data = self.run(rows, coder)
-        return 8.0 * (len(data) if data is not None else rows.values.nbytes) / n
+        return 8.0 * (len(data) if data is not None else rows.values.nbytes) / len(rows.values)
 
 
 def price(rows: Rows, coder: Coder) -> float:
-    """Bits per row that these rows would take in mode lattice, near enough to choose a lattice by."""
-    return min(way.price(rows, coder) for way in _ways(coder, 0))
-
-
-def _ways(coder: Coder, drift: int) -> tuple[_Way, _Way]:
-    modelled = _MODELLED[0] if coder is Coder.MIX else _MODELLED[1]
-    return _Way(Centre.LAST, drift, modelled), _Way(Centre.LINEAR, 0, modelled)
+    """Bits per row that these rows would take in mode lattice; never more than raw bytes take."""
+    return _best_way(rows, coder, 0).price(rows, coder)
 
 
 def _best_way(rows: Rows, coder: Coder, drift: int) -> _Way:
     """The one that is cheapest on a sample."""
     some = rows.sample()
-    prices = [(way.price(some, coder), way) for way in _ways(coder, drift)]
-    bits, way = min(prices, key=lambda pair: pair[0])
-    if coder is Coder.MIX and bits > _MODELLED[0] + 1:  # below, no bit is left out
-        deeper = replace(way, modelled=_MODELLED[1])
-        if deeper.price(some, coder) < _DEEPER * bits:
-            return deeper
-    return way
+    last, linear = _Way(Centre.LAST, drift, _MODELLED[1]), _Way(Centre.LINEAR, 0, _MODELLED[1])
+    if coder is Coder.RANS:
+        bits, other = _native.roughness(some.index), _native.roughness(np.diff(some.index, prepend=some.index[:1]))
+    else:  # static tables are quick to try, and like the same centre
+        bits, other = last.price(some, Coder.RANS), linear.price(some, Coder.RANS)
+    way = last if bits <= other else linear
+    if coder is not Coder.MIX:
+        return way
+    shallow = replace(way, modelled=_MODELLED[0])
+    noisy = min(bits, other) > _MODELLED[0] + 1  # below, no bit is left out
+    return way if noisy and way.price(some, coder) < _DEEPER * shallow.price(some, coder) else shallow
 
 
 def common_step(index: NDArray[np.int64]) -> tuple[int, float]:

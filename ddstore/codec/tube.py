@@ -21,8 +21,8 @@ from ddstore.codec.lattice import Lattice, rebin
 
 __all__ = ["PAYS_BELOW", "search"]
 
-PAYS_BELOW = 1.2
-"""Bits per sample above which a path search has never paid."""
+PAYS_BELOW = 1.4
+"""Bits per sample, under static tables, above which a path search has never paid."""
 
 _REACH = 40  # DD_TUBE_REACH
 _ROUNDS = 4

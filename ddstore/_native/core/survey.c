@@ -74,17 +74,22 @@ uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n)
 
 float dd_roughness(const uint64_t *index, uint32_t n)
 {
-	enum { REACH = 64 };
-	uint32_t count[2 * REACH + 1] = {0};
+	enum { REACH = 64, FAR = 2 * REACH + 1 };
+	uint32_t count[FAR + 2 * 65] = {0}; /* small differences, then the bit lengths of others, up and down */
 	float bits = dd_times_log(n > 0 ? n - 1 : 0);
 
 	for (uint32_t i = 1; i < n; i++) {
 		int64_t d = (int64_t)(index[i] - index[i - 1]);
 
-		count[REACH + (d < -REACH ? -REACH : d > REACH ? REACH : d)]++;
+		if (d >= -REACH && d <= REACH)
+			count[REACH + d]++;
+		else
+			count[FAR + 2 * dd_bit_length(d < 0 ? 0 - (uint64_t)d : (uint64_t)d) + (d < 0)]++;
 	}
-	for (unsigned i = 0; i <= 2 * REACH; i++)
+	for (unsigned i = 0; i < FAR + 2 * 65; i++)
 		bits -= dd_times_log(count[i]);
+	for (unsigned length = 1; length <= 64; length++)
+		bits += (float)((length - 1) * (count[FAR + 2 * length] + count[FAR + 2 * length + 1]));
 	return bits;
 }
 
