@@ -86,10 +86,12 @@ def reconstruct(
     step: float,
     offset: float,
     via_float32: bool,
+    shortest: bool,
     levels: Buffer | None,
 ) -> bytearray: ...
 
 # allowed: float64, one or one a row. (a bool for each row, how many are true)
+def shortest(values: Buffer, /) -> bytearray: ...  # float32 in, float64 out
 def violations(type: int, values: Buffer, read: Buffer, allowed: Buffer, /) -> tuple[bytearray, int]: ...
 
 # (the exact sum of the finite ones in units of 2**-1074, two's complement, little-endian; how many are not finite)

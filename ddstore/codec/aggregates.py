@@ -52,4 +52,4 @@ def _float_sum(values: Values) -> float:
     try:
         return total / _SUM_UNITS
     except OverflowError:
-        return math.copysign(math.inf, total)
+        return math.inf if total > 0 else -math.inf

@@ -39,6 +39,7 @@ FLAG_EXCEPTIONS: Final = 1
 FLAG_NULLS: Final = 2
 FLAG_EXACT: Final = 4
 FLAG_VIA_FLOAT32: Final = 8
+FLAG_SHORTEST: Final = 32
 FLAG_SIDES: Final = 16
 
 

@@ -38,6 +38,8 @@ _MANTISSA = {"float4": 23, "float8": 52}
 _PHASES = 8
 _PHASE_ROWS = 16384  # by fewer, phases are told apart badly: that costs up to 4 % at low rates
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
+_PRINTED = 10**6  # decimals in more places than these may be printed float32
+_MOSTLY = 0.98  # a share of values worth a lattice: exact rows for the others cost less
 
 Values = NDArray[Any]
 Index = NDArray[np.int64]
@@ -68,6 +70,7 @@ class Lattice:
     step: float = 0.0
     offset: float = 0.0
     via_float32: bool = False
+    shortest: bool = False
     exact: bool = False
     grid: Grid | None = None
     levels: Index | None = None
@@ -109,6 +112,7 @@ class Lattice:
             step=self.step,
             offset=self.offset,
             via_float32=self.via_float32,
+            shortest=self.shortest,
             levels=self.levels,
         )
         return np.frombuffer(values, dtype=dtype_of(type_name))
@@ -225,10 +229,28 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
     scale = find_scale(values) if grid is None and coarse is None else None
     if scale is not None:
         yield _scaled(scale, 1, 0)
+    if type_name == "float8" and (grid is None or grid.den > _PRINTED):
+        yield from _printed(values)
     levels = np.unique(ordinals(values, type_name))
     if len(levels) <= min(_MOST_LEVELS, len(values) // 4):
         yield Lattice(LatticeKind.LEVELS, levels=levels, exact=True)
     yield Lattice(LatticeKind.ORDINAL, exact=True)
+
+
+def _printed(values: Values) -> Iterator[Lattice]:
+    """The lattice of float32 measurements that were printed in as few digits as tell them apart, and parsed again."""
+    with np.errstate(over="ignore", under="ignore"):
+        some = sample(values).astype(np.float32)
+        if (np.frombuffer(_native.shortest(some), dtype=np.float64) == sample(values)).mean() < _MOSTLY:
+            return
+        measured = values.astype(np.float32)
+    grid = find_grid(measured, "float4")
+    if grid is not None:
+        yield replace(_on(replace(grid, via_float32=True), 1, 0), shortest=True, settled=False)
+        return
+    scale = find_scale(measured)
+    if scale is not None:
+        yield replace(_scaled(replace(scale, via_float32=True), 1, 0), shortest=True)
 
 
 def _best_phase(candidates: list[Lattice], values: Values, type_name: NativeType) -> Lattice:

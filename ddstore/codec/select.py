@@ -14,6 +14,7 @@ from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
     FLAG_NULLS,
+    FLAG_SHORTEST,
     FLAG_VIA_FLOAT32,
     Centre,
     Coder,
@@ -118,6 +119,7 @@ class Rows:
             | (FLAG_NULLS if classes is not None and bool((classes == RowClass.NULL).any()) else 0)
             | (FLAG_EXACT if lattice.exact or mode is Mode.RAW else 0)
             | (FLAG_VIA_FLOAT32 if lattice.via_float32 and mode is not Mode.RAW else 0)
+            | (FLAG_SHORTEST if lattice.shortest and mode is not Mode.RAW else 0)
         )
         own = None
         if classes is not None or mode is Mode.RAW:

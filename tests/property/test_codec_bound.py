@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from ddstore import _native
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec import select
 from ddstore.codec.aggregates import column_stats
-from ddstore.codec.format import Coder
+from ddstore.codec.format import Coder, as_native, type_code
 from ddstore.codec.lattice import lossy_lattices
 from ddstore.codec.segment import decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
+from ddstore.profiles import Profile
 
 TYPES = {"int2": np.int16, "int4": np.int32, "int8": np.int64, "float4": np.float32, "float8": np.float64}
 
@@ -67,11 +69,13 @@ def within(x: Any, y: Any, bound: Bound, span: Fraction) -> bool:
 
 
 @settings(max_examples=400, deadline=None)
-@given(columns(), bounds)
-def test_bound_holds(column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], bound: Bound) -> None:
+@given(columns(), bounds, st.sampled_from(Profile))
+def test_bound_holds(
+    column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], bound: Bound, profile: Profile
+) -> None:
     name, values, valid = column
     n = len(values)
-    coded = encode_column(values, valid, type=name, bound=bound)
+    coded = encode_column(values, valid, type=name, bound=bound, profile=profile)
     assert coded.size <= values.nbytes + 64
     read, read_valid = decode_column(coded.residual, coded.latents, None, name, n)
     present = np.ones(n, bool) if valid is None else valid
@@ -91,16 +95,13 @@ def test_bound_holds(column: tuple[str, NDArray[Any], NDArray[np.bool_] | None],
 
 
 @settings(max_examples=150, deadline=None)
-@given(columns(), st.integers(0, 299))
+@given(columns(), st.integers(0, 299), st.sampled_from(Profile))
 def test_a_prefix_decodes_to_the_same_rows(
-    column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], want: int
+    column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], want: int, profile: Profile
 ) -> None:
-    from ddstore import _native
-    from ddstore.codec.format import as_native, type_code
-
     name, values, valid = column
     want = min(want, len(values))
-    coded = encode_column(values, valid, type=name, bound=Lossless())
+    coded = encode_column(values, valid, type=name, bound=Lossless(), profile=profile)
     whole, mask = _native.decode_column(coded.residual, None, None, type_code(as_native(name)), len(values), -1)
     part, part_mask = _native.decode_column(coded.residual, None, None, type_code(as_native(name)), len(values), want)
     assert whole[: want * values.itemsize] == part
@@ -154,3 +155,23 @@ def test_counts_times_a_factor_are_a_scale(dtype: str) -> None:
     assert coded.size < 1.1 * encode_column(counts.astype(np.int32), None, type="int4", bound=Lossless()).size
     read, _ = decode_column(coded.residual, None, None, name, len(values))
     assert read.tobytes() == values.tobytes()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-4, 8), st.integers(0, 2**32 - 1))
+def test_printed_float32_measurements_come_back_and_are_recognised(power: int, seed: int) -> None:
+    """float64 columns of float32 printed as shortly as possible: not a decimal grid, but 20 bits a value at most."""
+    rng = np.random.default_rng(seed)
+    measured = (np.cumsum(rng.integers(-300, 301, 3000)) * 2.0**power / 2**12).astype(np.float32)
+    values = np.array([float(str(value)) for value in measured])
+    coded = encode_column(values, None, type="float8", bound=Lossless())
+    read, _ = decode_column(coded.residual, None, None, "float8", len(values))
+    assert read.tobytes() == values.tobytes()
+    assert 8 * coded.size < 20 * len(values)
+
+
+def test_the_shortest_decimal_is_the_one_that_numpy_prints() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal(20_000) * 10.0 ** rng.integers(-8, 7, 20_000)).astype(np.float32)
+    shortest = np.frombuffer(_native.shortest(values), dtype=np.float64)
+    np.testing.assert_array_equal(shortest, [float(str(value)) for value in values])

@@ -35,7 +35,8 @@ enum {
 	DD_FLAG_NULLS = 2,	/* some of them are NULL */
 	DD_FLAG_EXACT = 4,	/* lossless by construction */
 	DD_FLAG_VIA_FLOAT32 = 8, /* grid values are rounded to float32 on their way to float64 */
-	DD_FLAG_SIDES = 16	/* coded on the condition of other columns */
+	DD_FLAG_SIDES = 16,	/* coded on the condition of other columns */
+	DD_FLAG_SHORTEST = 32	/* that float32 is printed, as shortly as it can be, and parsed as a float64 */
 };
 
 /* Another column of the segment, as whole numbers: round((value - offset) * scale). */
@@ -140,6 +141,9 @@ bool dd_header_fits(const dd_column *c); /* does the coder code this mode? */
 bool dd_header_impossible_cm(const dd_column *c);
 void dd_header_write(const dd_column *c, dd_writer *w);
 void dd_header_levels(dd_column *c, int64_t *level); /* list the levels of a parsed header there */
+
+/* shortest.c */
+double dd_shortest(float y);
 
 /* reconstruct.c. Words of `rows` rows (coder.h) to elements of the column's type; only DD_ROW_VALUE ones matter. */
 void dd_reconstruct(const dd_column *c, const uint64_t *word, uint32_t rows, void *values);

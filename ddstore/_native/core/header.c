@@ -1,12 +1,20 @@
 /* A column's header, read and written. docs/format.md is the specification. */
 #include "coder.h"
 
+/* Infinities make NaNs, whose sign is the CPU's choice. */
+static bool finite_number(double x)
+{
+	return x - x == 0;
+}
+
 /* Which coders code which modes, and which can be conditioned on other columns. */
 bool dd_header_fits(const dd_column *c)
 {
 	bool cm = c->coder == DD_CODER_CM;
 
 	if ((c->flags & DD_FLAG_SIDES) && !cm)
+		return false;
+	if ((c->flags & DD_FLAG_SHORTEST) && (c->type != DD_FLOAT64 || !(c->flags & DD_FLAG_VIA_FLOAT32)))
 		return false;
 	switch (c->mode) {
 	case DD_MODE_RAW:
@@ -99,7 +107,7 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 		return dd_fail(err, DD_UNSUPPORTED, "unknown mode: upgrade ddstore");
 	if (dd_coder_numbered(c->coder) == NULL)
 		return dd_fail(err, DD_UNSUPPORTED, "unknown coder: upgrade ddstore");
-	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 31 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
+	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 63 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
 	    !dd_header_fits(c))
 		return dd_fail(err, DD_CORRUPT, "impossible column header");
 	c->n = (uint32_t)n;
@@ -144,7 +152,7 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
 	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
-	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) ||
+	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) || !finite_number(c->step) || !finite_number(c->offset) ||
 	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))
 		return dd_fail(err, DD_CORRUPT, "impossible lattice");
 	return DD_OK;

@@ -66,6 +66,9 @@ static void put_floats(const dd_column *c, const dd_word *word, uint32_t rows, v
 	if (c->type == DD_FLOAT32) {
 		for (uint32_t i = 0; i < rows; i++)
 			((float *)values)[i] = (float)word[i].number;
+	} else if (c->flags & DD_FLAG_SHORTEST) {
+		for (uint32_t i = 0; i < rows; i++)
+			wide[i] = dd_shortest((float)word[i].number);
 	} else if (c->flags & DD_FLAG_VIA_FLOAT32) {
 		for (uint32_t i = 0; i < rows; i++)
 			wide[i] = (double)(float)word[i].number;

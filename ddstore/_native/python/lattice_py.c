@@ -78,25 +78,26 @@ PyObject *ddpy_quantize(PyObject *self, PyObject *args, PyObject *kwargs)
 
 PyObject *ddpy_reconstruct(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"type", "index", "lattice", "mul", "add", "den", "step", "offset", "via_float32", "levels", NULL};
+	static char *names[] = {"type", "index", "lattice", "mul", "add", "den", "step", "offset", "via_float32", "shortest",
+				"levels", NULL};
 	Py_buffer index, levels = {0};
 	PyObject *values = NULL;
 	dd_column c = {.mode = DD_MODE_LATTICE};
-	int type, lattice, via_float32;
+	int type, lattice, via_float32, shortest;
 	long long mul, add;
 	unsigned long long den;
 	Py_ssize_t n;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iy*iLLKddpz*", names, &type, &index, &lattice, &mul, &add, &den,
-					 &c.step, &c.offset, &via_float32, &levels))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iy*iLLKddppz*", names, &type, &index, &lattice, &mul, &add, &den,
+					 &c.step, &c.offset, &via_float32, &shortest, &levels))
 		return NULL;
 	c.type = (dd_type)type;
 	c.lattice = (dd_lattice_kind)lattice;
 	c.mul = mul;
 	c.add = add;
 	c.den = den;
-	c.flags = via_float32 ? DD_FLAG_VIA_FLOAT32 : 0;
+	c.flags = (via_float32 ? DD_FLAG_VIA_FLOAT32 : 0) | (shortest ? DD_FLAG_SHORTEST : 0);
 	c.level = levels.buf;
 	c.levels = (uint32_t)(levels.len / 8);
 	n = elements(&index, DD_INT64);
@@ -115,6 +116,28 @@ PyObject *ddpy_reconstruct(PyObject *self, PyObject *args, PyObject *kwargs)
 	PyBuffer_Release(&index);
 	PyBuffer_Release(&levels);
 	return values;
+}
+
+PyObject *ddpy_shortest(PyObject *self, PyObject *args)
+{
+	Py_buffer values;
+	PyObject *result = NULL;
+	Py_ssize_t n;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*", &values))
+		return NULL;
+	n = elements(&values, DD_FLOAT32);
+	if (n < 0) {
+		bad("shortest");
+	} else if ((result = PyByteArray_FromStringAndSize(NULL, n * 8)) != NULL) {
+		Py_BEGIN_ALLOW_THREADS;
+		for (Py_ssize_t i = 0; i < n; i++)
+			((double *)(void *)PyByteArray_AS_STRING(result))[i] = dd_shortest(((const float *)values.buf)[i]);
+		Py_END_ALLOW_THREADS;
+	}
+	PyBuffer_Release(&values);
+	return result;
 }
 
 PyObject *ddpy_violations(PyObject *self, PyObject *args)

@@ -352,6 +352,7 @@ static PyMethodDef methods[] = {
 	 "The index of the bin that holds each value."},
 	{"reconstruct", (PyCFunction)(void (*)(void))ddpy_reconstruct, METH_VARARGS | METH_KEYWORDS,
 	 "The value of each lattice index, as decoding gives it."},
+	{"shortest", ddpy_shortest, METH_VARARGS, "Doubles of the shortest decimals that read as these float32."},
 	{"violations", ddpy_violations, METH_VARARGS, "Where the bound fails, and how often."},
 	{"exact_sum", ddpy_exact_sum, METH_VARARGS, "The exact sum of the finite values, and how many are not."},
 	{"roughness", ddpy_roughness, METH_VARARGS, "Order-0 entropy of the differences of indices, in bits in all."},

@@ -11,6 +11,7 @@ PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
 PyObject *ddpy_classify(PyObject *self, PyObject *args);
 PyObject *ddpy_quantize(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *ddpy_reconstruct(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *ddpy_shortest(PyObject *self, PyObject *args);
 PyObject *ddpy_violations(PyObject *self, PyObject *args);
 PyObject *ddpy_exact_sum(PyObject *self, PyObject *args);
 PyObject *ddpy_roughness(PyObject *self, PyObject *args);
