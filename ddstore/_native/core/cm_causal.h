@@ -180,7 +180,7 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 
 		x[12] = dd_cm_hash(dd_cm_hash(13, (uint32_t)dd_cm_clip(e, 30)), s->match_length > 15 ? 15 : s->match_length);
 	}
-	x[13] = dd_cm_hash(dd_cm_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> (low + 2)));
+	x[13] = dd_cm_hash(dd_cm_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> 2 >> low)); /* low <= 62 */
 	x[14] = dd_cm_hash(dd_cm_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
 			   (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
 	m->contexts = c->sides > 0 ? 20 : 15;

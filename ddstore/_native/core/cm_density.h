@@ -17,10 +17,13 @@ typedef struct {
 	dd_v4 low[2], high[2];	     /* halving a cell: E at its edges */
 } dd_density;
 
+/* A mass that is a small difference of large ones may come out below 0. */
 static inline dd_v4 dd_density_logit(dd_v4 for_, dd_v4 against)
 {
-	const dd_v4 tiny = dd_v4_all(1e-6f);
+	const dd_v4 tiny = dd_v4_all(1e-6f), zero = dd_v4_all(0.0f);
 
+	for_ = dd_v4_pick(for_ > zero, for_, zero);
+	against = dd_v4_pick(against > zero, against, zero);
 	return dd_v4_clamp(dd_log4((for_ + tiny) / (against + tiny)), -8.0f, 8.0f);
 }
 

@@ -10,6 +10,7 @@
 
 typedef float dd_v4 __attribute__((vector_size(16)));
 typedef int32_t dd_i4 __attribute__((vector_size(16)));
+typedef uint32_t dd_u4 __attribute__((vector_size(16)));
 
 static inline dd_v4 dd_v4_all(float x)
 {
@@ -54,14 +55,14 @@ static inline dd_v4 dd_exp4(dd_v4 x)
 	p = p * r + dd_v4_all(0.240226507f);
 	p = p * r + dd_v4_all(0.693147181f);
 	p = p * r + dd_v4_all(1.0f);
-	return (dd_v4)((dd_i4)p + (power << 23));
+	return (dd_v4)((dd_u4)p + ((dd_u4)power << 23));
 }
 
 /* log(x) of normal positive floats. */
 static inline dd_v4 dd_log4(dd_v4 x)
 {
 	dd_i4 bits = (dd_i4)x, power = (bits - 0x3f3504f3) >> 23; /* the mantissa goes to [sqrt 1/2, sqrt 2) */
-	dd_v4 m = (dd_v4)(bits - (power << 23)), s = (m - dd_v4_all(1.0f)) / (m + dd_v4_all(1.0f)), s2 = s * s, p;
+	dd_v4 m = (dd_v4)((dd_u4)bits - ((dd_u4)power << 23)), s = (m - dd_v4_all(1.0f)) / (m + dd_v4_all(1.0f)), s2 = s * s, p;
 
 	p = s2 * dd_v4_all(0.285714286f) + dd_v4_all(0.4f);
 	p = p * s2 + dd_v4_all(0.666666667f);
