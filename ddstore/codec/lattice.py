@@ -38,7 +38,7 @@ _MANTISSA = {"float4": 23, "float8": 52}
 _PHASES = 8
 _PHASE_ROWS = 16384  # by fewer, phases are told apart badly: that costs up to 4 % at low rates
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
-_PRINTED = 10**6  # decimals in more places than these may be printed float32
+_PRINTED = 10**4  # decimals in more places than these may be printed float32
 _MOSTLY = 0.98  # a share of values worth a lattice: exact rows for the others cost less
 
 Values = NDArray[Any]
