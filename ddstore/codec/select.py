@@ -38,6 +38,8 @@ _SCALE_MAX = 2**42
 # Few modelled bits decode twice as fast and learn sooner; many find structure in what looks like noise.
 _MODELLED = (1, 4)
 _DEEPER = 0.985
+_ALL = 64
+_FEW = 10  # bits per row up to which all of them may be modelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +217,16 @@ def _best_way(rows: Rows, coder: Coder, drift: int) -> _Way:
     way = last if bits <= other else linear
     if coder is not Coder.MIX:
         return way
-    shallow = replace(way, modelled=_MODELLED[0])
-    noisy = min(bits, other) > _MODELLED[0] + 1  # below, no bit is left out
-    return way if noisy and way.price(some, coder) < _DEEPER * shallow.price(some, coder) else shallow
+    found = replace(way, modelled=_MODELLED[0])
+    if min(bits, other) > _MODELLED[0] + 1:  # below, no bit is left out
+        price = found.price(some, coder)
+        # Positions in a list have no noise: each of their bits means something.
+        for modelled in (_MODELLED[1], _ALL) if rows.lattice.exact and price < _FEW else _MODELLED[1:]:
+            deeper = replace(way, modelled=modelled)
+            deeper_price = deeper.price(some, coder)
+            if deeper_price < _DEEPER * price:
+                price, found = deeper_price, deeper
+    return found
 
 
 def common_step(index: NDArray[np.int64]) -> tuple[int, float]:
