@@ -33,7 +33,8 @@ static void survey(dd_column *c, const dd_rows *rows)
 	if (c->low == DD_LOW_AUTO) {
 		uint64_t mean = values > 0 ? lengths / values : 0, most = 62;
 
-		if (c->mode == DD_MODE_INTERP)
+		/* rans leaves out bits of each residual by its own size. */
+		if (c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS)
 			c->low = 0;
 		else
 			c->low = (unsigned)(mean < c->modelled ? 0 : mean - c->modelled < most ? mean - c->modelled : most);

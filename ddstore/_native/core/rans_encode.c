@@ -19,6 +19,7 @@ typedef struct {
 	uint8_t used[DD_RANS_TOKENS];
 	unsigned used_count;
 	uint32_t effect[DD_RANS_TOKENS];
+	uint8_t extra[DD_RANS_TOKENS]; /* plain bits of a residual */
 	uint8_t near[2 * DD_RANS_NEAR]; /* the tokens of small residuals, from -DD_RANS_NEAR */
 	uint16_t *words;
 	uint8_t *token, *context;
@@ -93,7 +94,7 @@ static void write_plain(const dd_column *c, const dd_rows *rows, const state *s,
 	uint64_t q1 = (uint64_t)c->first, q2 = q1;
 
 	for (uint32_t i = 0; i < c->n; i++) {
-		unsigned token = s->token[i], extra = 0;
+		unsigned token = s->token[i], extra;
 		uint64_t r, e;
 
 		if (token < DD_TOKEN_PLAIN) {
@@ -101,18 +102,19 @@ static void write_plain(const dd_column *c, const dd_rows *rows, const state *s,
 				dd_bits_put_wide(w, rows->bits[i], dd_type_width(c->type) * 8);
 			continue;
 		}
-		r = residual_of(c, rows, c->centre, i, q1, q2);
+		extra = s->extra[token];
+		if (extra > 0 || c->low > 0) {
+			r = residual_of(c, rows, c->centre, i, q1, q2);
+			e = (uint64_t)((int64_t)r >> c->low);
+			if (token == DD_TOKEN_PLAIN) {
+				dd_bits_put_wide(w, r, 64);
+			} else {
+				dd_bits_put(w, ((e >> 63 ? 0 - e : e) - 1) & ((1ull << extra) - 1), extra);
+				dd_bits_put_wide(w, r & ((1ull << c->low) - 1), c->low);
+			}
+		}
 		q2 = q1;
 		q1 = rows->index[i];
-		if (token == DD_TOKEN_PLAIN) {
-			dd_bits_put_wide(w, r, 64);
-			continue;
-		}
-		if (token >= DD_TOKEN_FIRST)
-			extra = dd_rans_extra((token - DD_TOKEN_FIRST) / 2);
-		e = (uint64_t)((int64_t)r >> c->low);
-		dd_bits_put(w, ((e >> 63 ? 0 - e : e) - 1) & ((1ull << extra) - 1), extra);
-		dd_bits_put_wide(w, r & ((1ull << c->low) - 1), c->low);
 	}
 }
 
@@ -355,8 +357,11 @@ void dd_rans_encode(const dd_column *c, const dd_rows *rows, void *memory, dd_wr
 	s->words = (uint16_t *)(void *)((uint8_t *)memory + dd_align(sizeof(state)));
 	s->token = (uint8_t *)(s->words + c->n);
 	s->context = s->token + c->n;
-	for (unsigned token = 0; token < DD_RANS_TOKENS; token++)
+	for (unsigned token = 0; token < DD_RANS_TOKENS; token++) {
 		s->effect[token] = dd_rans_effect(token);
+		s->extra[token] = token >= DD_TOKEN_FIRST ? (uint8_t)dd_rans_extra((token - DD_TOKEN_FIRST) / 2) : 0;
+	}
+	s->extra[DD_TOKEN_PLAIN] = 64;
 	for (int e = -DD_RANS_NEAR; e < DD_RANS_NEAR; e++)
 		s->near[e + DD_RANS_NEAR] = (uint8_t)token_of((uint64_t)(int64_t)e);
 	if (c->centre == DD_CENTRE_LAST && rows->class == NULL) {
