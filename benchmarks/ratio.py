@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure_cell(cell: Cell, folder: Path, rows: int | None) -> list[Measured]:
     """Every profile on one cell; lossless peers where nothing may be lost, lossy ones elsewhere."""
-    values = _values(folder, cell.set, rows)
-    eps = _bounds(values, cell.eps)
+    values = values_of(folder, cell.set, rows)
+    eps = bounds_of(values, cell.eps)
     peers, _ = load_peers()
     return [
         *(measure_codec(cell, profile, values, eps) for profile in PROFILES),
@@ -90,7 +90,7 @@ def _run(cells: list[Cell], folder: Path, rows: int | None, jobs: int) -> Iterat
         yield from pool.map(work, cells)
 
 
-def _values(folder: Path, name: str, rows: int | None) -> Values:
+def values_of(folder: Path, name: str, rows: int | None) -> Values:
     """The set's values, shape (n, C)."""
     set_, _, channel = name.partition(":")
     values = common.load(folder, set_)["values"][:rows]
@@ -98,7 +98,7 @@ def _values(folder: Path, name: str, rows: int | None) -> Values:
     return np.ascontiguousarray(values[:, [int(channel)]] if channel else values)
 
 
-def _bounds(values: Values, eps: str) -> NDArray[np.float64]:
+def bounds_of(values: Values, eps: str) -> NDArray[np.float64]:
     """The absolute bound of each column, shape (C,)."""
     if eps.endswith("abs"):
         return np.full(values.shape[1], float(eps.removesuffix("abs")))
