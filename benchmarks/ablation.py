@@ -85,6 +85,19 @@ def _keep(*arguments: Any) -> Any:
     return arguments[3]
 
 
+class _Only:
+    """Stands for the enumeration of coders, and has one."""
+
+    def __init__(self, coder: Coder) -> None:
+        self.MIX = self.RANS = coder
+
+
+@contextmanager
+def _no_sides() -> Iterator[None]:
+    with patch.object(archive, "_related", lambda *_: ()), patch.object(archive, "_departing_with", _nothing):
+        yield
+
+
 PARTS: dict[str, Off] = {
     "coder cm (modes adaptive and interp with it)": lambda: patch.object(archive, "smallest", _keep),
     "coder mix": lambda: patch.object(choose, "Coder", _Only(Coder.RANS)),
@@ -100,19 +113,6 @@ PARTS: dict[str, Off] = {
     "phases of bins": lambda: patch.object(lattice, "_PHASES", 1),
 }
 """By name: how to switch a part off."""
-
-
-class _Only:
-    """Stands for the enumeration of coders, and has one."""
-
-    def __init__(self, coder: Coder) -> None:
-        self.MIX = self.RANS = coder
-
-
-@contextmanager
-def _no_sides() -> Iterator[None]:
-    with patch.object(archive, "_related", lambda *_: ()), patch.object(archive, "_departing_with", _nothing):
-        yield
 
 
 if __name__ == "__main__":
