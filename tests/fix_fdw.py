@@ -99,6 +99,8 @@ class ColdTable:
             columns[f"{name}_residual"] = Literal(coded.residual)
             if column.native:
                 columns[f"{name}_latents"] = Literal(coded.latents)
+                for part in ("min", "max", "sum"):
+                    columns[f"{name}_{part}"] = Literal(getattr(coded, part))
         row = self.conn.execute(
             SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
                 self.table.segments_identifier,
