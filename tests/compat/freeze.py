@@ -14,12 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from columns import cases, encode
+from columns import cases
 from ddstore import _native
 from ddstore.bounds import Absolute
 from ddstore.codec.segment import decode_column, encode_column
+from ddstore.profiles import Profile
 from fix_model import periodic, train_small
 
+LONG = ("walk-absolute", "walk-lossless", "spike-lossless", "noise-relative", "nulls-lossy")
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / f"v{_native.FORMAT_VERSION}"
 
 
@@ -35,12 +37,18 @@ def line(name: str, type_name: str, n: int, residual: bytes, latents: bytes, mod
 
 
 def main() -> None:
-    """Freeze the cases of columns.py, and columns coded with a model, that no file holds yet."""
+    """Freeze the cases of columns.py, of two profiles, and columns coded with a model, that no file holds yet."""
     files = sorted(FOLDER.glob("*.jsonl"))
     frozen = {json.loads(text)["name"] for file in files for text in file.read_text().splitlines()}
-    lines = [
-        line(c.name, c.type, len(c.values), encode(c).residual, b"", b"") for c in cases(200) if c.name not in frozen
-    ]
+    columns = [(c.name, c, Profile.BALANCED) for c in cases(200)]
+    columns += [(f"fast-{c.name}", c, Profile.FAST) for c in cases(200)]
+    # Many rows: long lanes, many contexts, words that run on.
+    columns += [(f"fast-long-{c.name}", c, Profile.FAST) for c in cases(5000) if c.name.endswith(LONG)]
+    lines = []
+    for name, case, profile in columns:
+        if name not in frozen:
+            coded = encode_column(case.values, case.valid, type=case.type, bound=case.bound, profile=profile)
+            lines.append(line(name, case.type, coded.n, coded.residual, b"", b""))
     for type_name, dtype in (("float4", "f4"), ("float8", "f8")):
         if f"{type_name}-btae" in frozen:
             continue

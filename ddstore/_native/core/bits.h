@@ -12,15 +12,13 @@ typedef struct {
 /* The next 57 bits or more. */
 static inline uint64_t dd_bits_peek(const dd_bit_reader *r)
 {
-	const uint8_t *from = r->p + (r->at >> 3);
-	uint64_t v = 0;
+	uint64_t past = r->at >> 3, there = (uint64_t)(r->end - r->p), v = 0;
 
-	if ((size_t)(r->end - r->p) >= (r->at >> 3) + 8) {
-		v = dd_load_le64(from);
-	} else if ((size_t)(r->end - r->p) > r->at >> 3) {
-		for (unsigned i = 0; from + i < r->end; i++)
-			v |= (uint64_t)from[i] << (8 * i);
-	}
+	if (there >= past + 8)
+		v = dd_load_le64(r->p + past);
+	else
+		for (uint64_t i = past; i < there; i++)
+			v |= (uint64_t)r->p[i] << (8 * (i - past));
 	return v >> (r->at & 7);
 }
 

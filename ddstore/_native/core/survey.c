@@ -74,22 +74,26 @@ uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n)
 
 float dd_roughness(const uint64_t *index, uint32_t n)
 {
-	enum { REACH = 64, FAR = 2 * REACH + 1 };
-	uint32_t count[FAR + 2 * 65] = {0}; /* small differences, then the bit lengths of others, up and down */
+	enum { REACH = 64, FAR = 2 * REACH + 1, BINS = FAR + 2 * 65, COPIES = 4 };
+	/* Small differences, then the bit lengths of others, up and down; in copies, as most add to the same bin. */
+	uint32_t count[COPIES][BINS] = {0};
 	float bits = dd_times_log(n > 0 ? n - 1 : 0);
 
 	for (uint32_t i = 1; i < n; i++) {
 		int64_t d = (int64_t)(index[i] - index[i - 1]);
 
 		if (d >= -REACH && d <= REACH)
-			count[REACH + d]++;
+			count[i % COPIES][REACH + d]++;
 		else
-			count[FAR + 2 * dd_bit_length(d < 0 ? 0 - (uint64_t)d : (uint64_t)d) + (d < 0)]++;
+			count[i % COPIES][FAR + 2 * dd_bit_length(d < 0 ? 0 - (uint64_t)d : (uint64_t)d) + (d < 0)]++;
 	}
-	for (unsigned i = 0; i < FAR + 2 * 65; i++)
-		bits -= dd_times_log(count[i]);
-	for (unsigned length = 1; length <= 64; length++)
-		bits += (float)((length - 1) * (count[FAR + 2 * length] + count[FAR + 2 * length + 1]));
+	for (unsigned i = 0; i < BINS; i++) {
+		for (unsigned k = 1; k < COPIES; k++)
+			count[0][i] += count[k][i];
+		bits -= dd_times_log(count[0][i]);
+		if (i > FAR)
+			bits += (float)(((i - FAR) / 2 - 1) * count[0][i]);
+	}
 	return bits;
 }
 
