@@ -15,7 +15,7 @@ from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
 from ddstore.codec.lattice import fine
 from ddstore.codec.sample import sample
-from ddstore.codec.select import Coded, Rows, common_step
+from ddstore.codec.select import Coded, Rows, drift_of
 from ddstore.codec.side import Side, SideUse
 
 __all__ = ["pays", "smallest"]
@@ -68,7 +68,7 @@ class _Contender:
 def pays(column: Column, rows: Rows, best: Coded, sides: Sequence[Side], saving: float) -> bool:
     """Whether the strong coder saves so large a share of ``best``, by a quick look. See :func:`smallest`."""
     limit = (1.0 - saving) * 8.0 * best.size / column.n
-    causal = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides))
+    causal = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides), drift=drift_of(rows)[0])
     if causal.price() < limit:
         return True
     smooth = _interpolated(column, rows, ())
@@ -85,8 +85,7 @@ def smallest(column: Column, rows: Rows, finer: Rows | None, best: Coded, sides:
         best: what the other coder makes of it.
         sides: columns of the segment that it may be conditioned on.
     """
-    drift, steady = common_step(rows.index) if rows.classes is None else (0, 0.0)
-    drift = drift if steady > 0.5 else 0
+    drift, _ = drift_of(rows)
     found: Coded | None = None
     causal = [_causal(some, drift, sides) for some in (rows, finer) if some is not None]
     price, contender = min(causal, key=lambda pair: pair[0])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddstore import _native
-from ddstore.bounds import Bound, Lossless
+from ddstore.bounds import Bound
 from ddstore.codec import choose
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.bound_check import violations
@@ -31,7 +31,6 @@ __all__ = [
     "checksum",
     "decode_column",
     "encode_column",
-    "encode_exact",
     "needs",
 ]
 
@@ -115,11 +114,6 @@ def encode_column(
         sum=total,
         side=Side(checksum(best.residual), column.kind, read, *lattice_units(best.lattice, best.mode)),
     )
-
-
-def encode_exact(values: Values, type: str) -> bytes:
-    """Encode values without NULLs bit-exactly and return the residual bytes, verified."""
-    return encode_column(values, None, type=type, bound=Lossless()).residual
 
 
 def checksum(residual: bytes) -> int:

@@ -30,7 +30,7 @@ from ddstore.codec.model import Model
 from ddstore.codec.sample import STRETCHES, sample
 from ddstore.codec.side import SideUse
 
-__all__ = ["Coded", "Rows", "common_step", "encode", "price"]
+__all__ = ["Coded", "Rows", "drift_of", "encode", "price"]
 
 # A segment is at most raw + 64 bytes per column (DESIGN invariant 5); the header's own varints fit in it.
 _OVERHEAD = 64
@@ -39,6 +39,7 @@ _SCALE_MAX = 2**42
 _MODELLED = (1, 4)
 _DEEPER = 0.985
 _ALL = 64
+_AHEAD = 4  # spreads that a drift has to be worth
 _FEW = 10  # bits per row up to which all of them may be modelled
 
 
@@ -165,12 +166,12 @@ def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
         coder: what residuals are coded by.
         model: the series' model, or None; tried on all rows.
     """
-    drift, steady = common_step(rows.index) if rows.classes is None else (0, 0.0)
-    if steady == 1.0:
+    drift, steady = drift_of(rows)
+    if steady:
         line = rows.run(Mode.LINEAR, Centre.LAST, drift=drift)
         if line is not None:
             return Coded(line, None, Mode.LINEAR, rows.lattice, 0)
-    way = _best_way(rows, coder, drift if steady > 0.5 else 0)
+    way = _best_way(rows, coder, drift)
     residual = way.run(rows, coder)
     best = None if residual is None else Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, coder)
     if model is not None and rows.lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
@@ -211,7 +212,8 @@ def _best_way(rows: Rows, coder: Coder, drift: int) -> _Way:
     some = rows.sample()
     last, linear = _Way(Centre.LAST, drift, _MODELLED[1]), _Way(Centre.LINEAR, 0, _MODELLED[1])
     if coder is Coder.RANS:
-        bits, other = _native.roughness(some.index), _native.roughness(np.diff(some.index, prepend=some.index[:1]))
+        level = some.index - drift * np.arange(len(some.index)) if drift else some.index
+        bits, other = _native.roughness(level), _native.roughness(np.diff(level, prepend=level[:1]))
     else:  # static tables are quick to try, and like the same centre
         bits, other = last.price(some, Coder.RANS), linear.price(some, Coder.RANS)
     way = last if bits <= other else linear
@@ -229,16 +231,21 @@ def _best_way(rows: Rows, coder: Coder, drift: int) -> _Way:
     return found
 
 
-def common_step(index: NDArray[np.int64]) -> tuple[int, float]:
-    """The most frequent difference of neighbours (a clock's sampling interval) and its share of all of them."""
-    if len(index) < 2:
-        return 0, 1.0
-    some = sample(index)
-    steps, counts = np.unique(np.diff(some), return_counts=True)
+def drift_of(rows: Rows) -> tuple[int, bool]:
+    """What an index is mostly ahead of the last one (a clock's sampling interval), and whether that is all there is."""
+    if rows.classes is not None:
+        return 0, False
+    if len(rows.index) < 2:
+        return 0, True
+    some = np.diff(sample(rows.index))
+    steps, counts = np.unique(some, return_counts=True)
     step = int(steps[counts.argmax()])
-    if 2 * counts.max() < len(some) - STRETCHES:  # not even half of the sample's
-        return 0, 0.0
-    return step, float((np.diff(index) == step).mean())
+    if 2 * counts.max() > len(some) - STRETCHES:
+        return step, bool((np.diff(rows.index) == step).all())
+    # A clock that jitters, or a counter: far from standing still.
+    middle = float(np.median(some))
+    spread = float(np.median(np.abs(some - middle)))
+    return (round(middle) if _AHEAD * spread < abs(middle) < 2.0**62 else 0), False
 
 
 def _with_model(rows: Rows, coder: Coder, model: Model) -> Coded | None:

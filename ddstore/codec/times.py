@@ -5,15 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ddstore.codec.segment import decode_column, encode_exact
+from ddstore.bounds import Lossless
+from ddstore.codec.segment import decode_column, encode_column
 from ddstore.errors import CorruptSegment
+from ddstore.profiles import Profile
 
 __all__ = ["decode_times", "encode_times"]
 
 
-def encode_times(time: NDArray[np.int64]) -> bytes:
-    """Encode timestamps, in any order, duplicates included; verified like every column. ``time``: shape (n,), int64."""
-    return encode_exact(np.ascontiguousarray(time, dtype=np.int64), "int8")
+def encode_times(time: NDArray[np.int64], profile: Profile = Profile.BALANCED) -> bytes:
+    """Encode timestamps, in any order, duplicates included; verified like every column.
+
+    Args:
+        time: shape (n,), int64.
+        profile: what decoding them may cost.
+    """
+    exact = np.ascontiguousarray(time, dtype=np.int64)
+    return encode_column(exact, None, type="int8", bound=Lossless(), profile=profile).residual
 
 
 def decode_times(data: bytes, n: int) -> NDArray[np.int64]:

@@ -48,7 +48,7 @@ def encode_segment(
     Raises:
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
-    time = encode_times(rows.time)
+    time = encode_times(rows.time, profile)
     columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=True)
     if _ambiguous(columns):
         columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=False)

@@ -95,11 +95,16 @@ decode_times(DdfdwSegment *segment, TupleTableSlot *row)
 	DdfdwBytes bytes = ddfdw_fetch_bytes(row, attno);
 	uint32 n = segment->n;
 	dd_error err = {DD_OK, ""};
+	dd_column_info info;
 	bool sorted = true;
 
+	if (dd_column_peek(bytes.data, bytes.len, NULL, &info, &err) != DD_OK)
+		ddfdw_damaged(segment, attno, err.status, err.what);
+	if (info.n != n || info.workspace > MaxAllocSize - 64)
+		ddfdw_damaged(segment, attno, DD_CORRUPT, "it is of another length");
 	segment->times = ddfdw_reserve(segment, &segment->time_buffer, sizeof(int64) * n);
-	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, ddfdw_reserve_workspace(segment, DD_TIMES_WORKSPACE),
-						DD_TIMES_WORKSPACE, &err) != DD_OK)
+	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, ddfdw_reserve_workspace(segment, info.workspace),
+						info.workspace, &err) != DD_OK)
 		ddfdw_damaged(segment, attno, err.status, err.what);
 	for (uint32 i = 1; i < n; i++)
 		sorted &= segment->times[i - 1] <= segment->times[i];

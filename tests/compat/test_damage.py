@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
+from coded import Coded, coded_columns
 from columns import Case, cases, encode
-from ddstore._native import crc32c
-from ddstore.codec.segment import decode_column, encode_exact
+from ddstore import _native
+from ddstore._native import CorruptError, crc32c
+from ddstore.codec.format import type_code
+from ddstore.codec.segment import decode_column
+from ddstore.codec.times import encode_times
 from ddstore.errors import CorruptSegment
 
 SEEDS = [
@@ -33,6 +39,46 @@ def test_every_flipped_bit(case: Case) -> None:
             decode_column(bytes(damaged), None, None, case.type, n)
 
 
+@pytest.mark.parametrize("coded", list(coded_columns(9)), ids=lambda coded: coded.name)
+def test_every_coder_and_mode_truncated_and_flipped(coded: Coded) -> None:
+    def decode(residual: bytes) -> None:
+        _native.decode_column(residual, None, None, type_code(coded.type), coded.n, -1, coded.sides)
+
+    decode(coded.residual)
+    for length in range(len(coded.residual)):
+        with pytest.raises(CorruptError):
+            decode(coded.residual[:length])
+    for bit in range(len(coded.residual) * 8):
+        damaged = bytearray(coded.residual)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptError):
+            decode(bytes(damaged))
+
+
+@pytest.mark.parametrize("coded", [c for c in coded_columns(9) if c.sides], ids=lambda coded: coded.name)
+def test_other_columns_than_the_ones_named_are_refused(coded: Coded) -> None:
+    (crc, *column), *rest = coded.sides
+    for sides in (None, rest, [(crc ^ 1, *column), *rest]):
+        with pytest.raises(CorruptError, match="conditioned"):
+            _native.decode_column(coded.residual, None, None, type_code(coded.type), coded.n, -1, sides)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_lattice_that_is_not_finite_is_refused(number: float) -> None:
+    """Infinity times 0 is a NaN of another sign on another CPU."""
+    tried = 0
+    for coded in coded_columns(9):
+        for known in (0.37, -5.25):
+            at = coded.residual.find(struct.pack("<d", known))
+            if at < 0:
+                continue
+            tried += 1
+            other = coded.residual[:at] + struct.pack("<d", number) + coded.residual[at + 8 : -4]
+            with pytest.raises(CorruptError, match="impossible lattice"):
+                _native.peek_column(other + crc32c(other).to_bytes(4, "little"))
+    assert tried > 10
+
+
 def test_another_count_or_type_is_refused() -> None:
     case = SEEDS[0]
     residual = encode(case).residual
@@ -44,7 +90,7 @@ def test_another_count_or_type_is_refused() -> None:
 
 def test_a_count_beyond_32_bits_is_not_cut_to_fit() -> None:
     """The header's row count is a varint of up to 64 bits: 2**32 + n must not pass for n."""
-    residual = encode_exact(np.full(60, 7, dtype=np.int64), "int8")
+    residual = encode_times(np.full(60, 7, dtype=np.int64))
     assert residual[4] == 60
     longer = residual[:4] + b"\xbc\x80\x80\x80\x10" + residual[5:-4]  # 2**32 + 60
     with pytest.raises(CorruptSegment, match="impossible column header"):

@@ -175,3 +175,13 @@ def test_the_shortest_decimal_is_the_one_that_numpy_prints() -> None:
     values = (rng.standard_normal(20_000) * 10.0 ** rng.integers(-8, 7, 20_000)).astype(np.float32)
     shortest = np.frombuffer(_native.shortest(values), dtype=np.float64)
     np.testing.assert_array_equal(shortest, [float(str(value)) for value in values])
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_jittered_clocks_are_small_and_exact(profile: Profile) -> None:
+    """Ten million microseconds apart, give or take a few: what is stored is the jitter."""
+    rng = np.random.default_rng(9)
+    time = np.arange(20_000, dtype=np.int64) * 10_000_000 + np.rint(rng.normal(0, 3, 20_000)).astype(np.int64)
+    data = encode_times(time, profile)
+    assert decode_times(data, len(time)).tobytes() == time.tobytes()
+    assert 8 * len(data) < 4.7 * len(time)

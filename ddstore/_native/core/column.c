@@ -170,8 +170,7 @@ dd_status dd_times_decode(const uint8_t *bytes, size_t len, uint32_t n, uint32_t
 
 	if (status != DD_OK)
 		return status;
-	if (info.has_invalid || info.needs_model || info.sides > 0 || !info.exact ||
-	    info.workspace > workspace_len)
+	if (info.has_invalid || info.needs_model || info.sides > 0 || !info.exact)
 		return dd_fail(err, DD_CORRUPT, "these bytes are no timestamps");
 	return dd_column_decode(bytes, len, NULL, 0, NULL, NULL, 0, DD_INT64, n, want, time, NULL, workspace, workspace_len, err);
 }

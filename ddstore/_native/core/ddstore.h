@@ -93,9 +93,8 @@ dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const u
 
 /*
  * Timestamps (any int64 unit) are a lossless DD_INT64 column without NULLs: decode the first `want` of n.
- * Needs DD_TIMES_WORKSPACE bytes.
+ * The workspace is what dd_column_peek says.
  */
-#define DD_TIMES_WORKSPACE 131072u
 dd_status dd_times_decode(const uint8_t *bytes, size_t len, uint32_t n, uint32_t want, int64_t *time, void *workspace,
 			  size_t workspace_len, dd_error *err);
 
