@@ -16,7 +16,8 @@ from ddstore.codec.bound_check import absolute_bound
 from ddstore.codec.format import as_native
 from ddstore.codec.lattice import find_grid
 from ddstore.codec.model import Model, pack_model
-from ddstore.codec.segment import encode_column
+from ddstore.codec.segment import EncodedColumn, encode_column
+from ddstore.codec.side import Side
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.policy import CompactOptions, SeriesReport
 from ddstore.compact.trials import Trials
@@ -26,7 +27,7 @@ from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError, NotInstalled
 from ddstore.profiles import Profile
 
-__all__ = ["SeriesModel", "Trainer", "least_rows", "load_models"]
+__all__ = ["SeriesModel", "SettledColumns", "Trainer", "least_rows", "load_models"]
 
 #: Segments this much larger per sample than the model's record promises: the series has changed, train anew.
 DRIFT = 1.25
@@ -105,6 +106,41 @@ def load_models(conn: Connection, plans: Sequence[SeriesPlan]) -> dict[tuple[Ser
     }
 
 
+class SettledColumns:
+    """The columns of a series at hand whose models are settled: trials of later ones may be conditioned on them."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._columns: list[tuple[NDArray[Any], NDArray[np.bool_], str, Bound, SeriesModel | None]] = []
+        self._sides: dict[tuple[int, int], list[Side]] = {}
+
+    def add(
+        self, values: NDArray[Any], valid: NDArray[np.bool_], type: str, bound: Bound, model: SeriesModel | None
+    ) -> None:
+        """Add the next column, all rows at hand, as it is going to be coded."""
+        self._columns.append((values, valid, type, bound, model))
+
+    def sides(self, part: slice) -> Sequence[Side]:
+        """These columns in one segment; encoded when they are first asked for."""
+        sides = self._sides.setdefault((part.start, part.stop), [])
+        for values, valid, type_, bound, model in self._columns[len(sides) :]:
+            sides.append(_encode(values[part], valid[part], type_, bound, self._profile, model, sides).side)
+        return sides
+
+
+def _encode(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    type_: str,
+    bound: Bound,
+    profile: Profile,
+    model: SeriesModel | None,
+    sides: Sequence[Side],
+) -> EncodedColumn:
+    codec = None if model is None else model.codec()
+    return encode_column(values, valid, type=type_, bound=bound, profile=profile, model=codec, sides=sides)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sample:
     """One column of the rows at hand, which fill at least one segment of ``segment_rows``."""
@@ -115,24 +151,18 @@ class _Sample:
     bound: Bound
     profile: Profile
     segment_rows: int
+    before: SettledColumns
 
     def bits_per_sample(self, model: SeriesModel | None) -> tuple[float, bool]:
         """Cost over a few whole segments spread over the rows, and whether the model was of use."""
-        codec = None if model is None else model.codec()
         whole = len(self.values) // self.segment_rows
         wanted = min(_TRIAL_SEGMENTS, -(-_TRIAL_ROWS // self.segment_rows))
         chosen = np.unique(np.linspace(0, whole - 1, wanted).round().astype(int))
         size, used = 0, False
         for number in chosen:
             part = slice(number * self.segment_rows, (number + 1) * self.segment_rows)
-            coded = encode_column(
-                self.values[part],
-                self.valid[part],
-                type=self.type,
-                bound=self.bound,
-                profile=self.profile,
-                model=codec,
-            )
+            sides = self.before.sides(part)
+            coded = _encode(self.values[part], self.valid[part], self.type, self.bound, self.profile, model, sides)
             size += coded.size
             used = used or coded.uses_model
         return 8.0 * size / (len(chosen) * self.segment_rows), used
@@ -155,9 +185,12 @@ class Trainer:
         values: NDArray[Any],
         valid: NDArray[np.bool_],
         current: SeriesModel | None,
+        before: SettledColumns,
         report: SeriesReport,
     ) -> SeriesModel | None:
         """Return the model that the rows at hand should be coded with: ``current``, a new one, or None.
+
+        ``before`` are the columns that are encoded before this one.
 
         Never raises because training failed: the column is then coded without a new model, and ``report`` says why.
         What did not pay is remembered (:class:`~ddstore.compact.trials.Trials`), and costs later runs nothing.
@@ -176,7 +209,7 @@ class Trainer:
             self._tried.add(this)
             report.note(f"{column.name}: {why}")
             return current
-        sample = _Sample(values, valid, column.type, bound, profile, min(segment_rows, len(values)))
+        sample = _Sample(values, valid, column.type, bound, profile, min(segment_rows, len(values)), before)
         if current is not None:
             if not _drifted(current, sample):
                 return current

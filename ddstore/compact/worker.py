@@ -22,7 +22,7 @@ from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_tabl
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
 from ddstore.compact.rows import HotRows, read_edges, read_rows, row_width
-from ddstore.compact.train import SeriesModel, Trainer, least_rows, load_models
+from ddstore.compact.train import SeriesModel, SettledColumns, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
@@ -322,20 +322,17 @@ class _Run:
         self, plan: SeriesPlan, rows: HotRows, bounds: Mapping[int, Bound], models: dict[int, SeriesModel]
     ) -> dict[int, SeriesModel]:
         chosen: dict[int, SeriesModel] = {}
+        before = SettledColumns(self._options.profile_for(plan.table))
         for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
-            if not column.native:
+            if column.coded_as is None:
                 continue
-            model = self._trainer.model_for(
-                plan,
-                column,
-                bounds.get(column.id, column.bound),
-                values,
-                valid,
-                models.get(column.id),
-                self._reports[plan.key],
-            )
+            bound, report = bounds.get(column.id, column.bound), self._reports[plan.key]
+            model = models.get(column.id)
+            if column.native:
+                model = self._trainer.model_for(plan, column, bound, values, valid, model, before, report)
             if model is not None:
                 chosen[column.id] = model
+            before.add(values, valid, column.coded_as, bound, model)
         return chosen
 
     def _cut(self, plan: SeriesPlan, count: int) -> list[slice]:
