@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coded import Side
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec.format import as_native, type_code
 from ddstore.codec.segment import EncodedColumn, encode_column
@@ -81,16 +82,16 @@ def encode(case: Case) -> EncodedColumn:
 
 
 def record(
-    type_name: str, n: int, residual: bytes, latents: bytes = b"", model: bytes = b"", want: int | None = None
+    type_name: str,
+    n: int,
+    residual: bytes,
+    latents: bytes = b"",
+    model: bytes = b"",
+    want: int | None = None,
+    sides: Sequence[Side] = (),
 ) -> bytes:
     """One record of column_driver.c's input."""
-    head = struct.pack(
-        "<BIIIII",
-        type_code(as_native(type_name)),
-        n,
-        n if want is None else want,
-        len(residual),
-        len(latents),
-        len(model),
-    )
-    return head + residual + latents + model
+    others = b"".join(struct.pack("<B", code) + values.tobytes() for _, code, values in sides)
+    parts = (residual, latents, model, others)
+    head = struct.pack("<BII", type_code(as_native(type_name)), n, n if want is None else want)
+    return head + struct.pack("<4I", *map(len, parts)) + b"".join(parts)

@@ -15,7 +15,7 @@ CORE = ROOT / "ddstore" / "_native" / "core"
 
 # What every build of the core must have (CMakeLists.txt and the extension's Makefile have them too).
 FLAGS = ("-std=gnu11", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
-SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 
 BuildDriver = Callable[..., Path]
 

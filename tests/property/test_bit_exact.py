@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from coded import coded_columns
 from columns import cases, encode, record
 from fix_native import BuildDriver
 
@@ -15,8 +17,11 @@ BUILDS = [
     ("gcc", "-O1"),
     ("gcc", "-O2"),
     ("gcc", "-O3 -march=native -funroll-loops"),
+    ("gcc", "-O3 -march=haswell"),  # has fused multiply-add, which nothing may use
     ("clang", "-O0"),
+    ("clang", "-O2"),
     ("clang", "-O3 -march=native"),
+    ("clang", "-O3 -march=haswell"),
     ("aarch64-linux-gnu-gcc", "-O2 -static"),
 ]
 
@@ -24,8 +29,20 @@ BUILDS = [
 @pytest.fixture(scope="module")
 def records(btae_case: tuple[bytes, bytes, bytes, int]) -> bytes:
     residual, latents, model, n = btae_case
-    plain = [record(c.type, len(c.values), encode(c).residual) for c in cases()]
-    return b"".join([*plain, record("float8", n, residual, latents, model)])
+    chosen = [record(c.type, len(c.values), encode(c).residual) for c in cases()]
+    coded = [record(c.type, c.n, c.residual, sides=c.sides) for rows in (7, 600) for c in coded_columns(rows)]
+    return b"".join([*chosen, *coded, record("float8", n, residual, latents, model)])
+
+
+def emulator_of(compiler: str, flags: str) -> list[str]:
+    """What runs such a program here; skips where nothing does."""
+    if "haswell" in flags and not {"avx2", "fma"} <= set(Path("/proc/cpuinfo").read_text().split()):
+        pytest.skip("this CPU is none of that architecture")
+    if not compiler.startswith("aarch64"):
+        return []
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is not installed")
+    return ["qemu-aarch64"]
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +57,5 @@ def test_every_build_decodes_alike(
     build_driver: BuildDriver, records: bytes, reference: bytes, compiler: str, flags: str
 ) -> None:
     program = build_driver("column_driver.c", *flags.split(), compiler=compiler)
-    emulator = []
-    if compiler.startswith("aarch64"):
-        if shutil.which("qemu-aarch64") is None:
-            pytest.skip("qemu-aarch64 is not installed")
-        emulator = ["qemu-aarch64"]
-    done = subprocess.run([*emulator, str(program)], input=records, capture_output=True, check=True)
+    done = subprocess.run([*emulator_of(compiler, flags), str(program)], input=records, capture_output=True, check=True)
     assert done.stdout == reference

@@ -1,0 +1,137 @@
+"""Columns of every coder, mode, type and lattice, straight from the core's encoder.
+
+What the product would choose is no matter here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore import _native
+from ddstore.codec.format import (
+    FLAG_EXACT,
+    FLAG_EXCEPTIONS,
+    FLAG_NULLS,
+    NATIVE_TYPES,
+    Centre,
+    Coder,
+    LatticeKind,
+    Mode,
+    NativeType,
+    dtype_of,
+    type_code,
+)
+
+Side = tuple[int, int, NDArray[Any]]
+"""Checksum, type and values of a column that another one is conditioned on."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A coded column and what decoding it takes."""
+
+    name: str
+    type: NativeType
+    n: int
+    residual: bytes
+    sides: tuple[Side, ...] = ()
+
+
+WAYS = (
+    (Coder.MIX, Mode.RAW),
+    (Coder.MIX, Mode.LATTICE),
+    (Coder.RANS, Mode.LATTICE),
+    (Coder.CM, Mode.LATTICE),
+    (Coder.CM, Mode.ADAPTIVE),
+    (Coder.CM, Mode.INTERP),
+)
+
+
+def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
+    """Every way of coding every type, without and with exceptions and (coder cm) with up to three other columns."""
+    rng = np.random.default_rng(seed)
+    for coder, mode in WAYS:
+        for at, kind in enumerate(NATIVE_TYPES):
+            others = range(4 if coder is Coder.CM else 1)
+            for exceptions in (False, True):
+                for sides in others if exceptions else (0, 1 + at % 3) if coder is Coder.CM else (0,):
+                    yield _encode(rng, coder, mode, kind, n, exceptions, sides)
+    for coder, mode in WAYS[1:5]:  # as many low bits as there can be
+        yield _encode(rng, coder, mode, "int8", n, False, 0, far=True)
+
+
+def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
+    """A lattice that the type has; of floats, another one each time."""
+    grid = {"lattice": LatticeKind.GRID, "mul": 1, "add": 0, "den": 1, "step": 0.0, "offset": 0.0, "levels": None}
+    if kind.startswith("int"):
+        return grid
+    step = {**grid, "lattice": LatticeKind.STEP, "step": 0.37, "offset": -5.25}
+    decimal = {**grid, "mul": 3, "add": 1, "den": 100}
+    ordinal = {**grid, "lattice": LatticeKind.ORDINAL, "mul": 1000}
+    levels = {**grid, "lattice": LatticeKind.LEVELS, "levels": np.sort(rng.integers(-9000, 9000, 40)).tobytes()}
+    legal = [step, decimal] if mode is Mode.INTERP else [step, decimal, ordinal, levels]
+    return legal[int(rng.integers(len(legal)))]
+
+
+def _encode(
+    rng: np.random.Generator,
+    coder: Coder,
+    mode: Mode,
+    kind: NativeType,
+    n: int,
+    exceptions: bool,
+    sides: int,
+    far: bool = False,
+) -> Coded:
+    lattice = _lattice(kind, mode, rng)
+    scale = (0.8, 4.0, 900.0)[int(rng.integers(3))] if kind != "int8" else float(10.0 ** rng.integers(0, 16))
+    index = np.rint(rng.normal(0, scale, n).cumsum() + 20).astype(np.int64)
+    index[rng.random(n) < 0.02] += int(50 * scale)
+    if far:
+        index = rng.integers(-(2**63), 2**63 - 1, n)
+    if lattice["levels"] is not None:
+        index %= len(lattice["levels"]) // 8
+    classes = None
+    if exceptions:
+        classes = np.where(rng.random(n) < 0.7, 0, rng.integers(1, 5, n)).astype(np.uint8)
+        if mode is Mode.RAW:
+            classes &= 1
+    other = [_side(rng, index, k) for k in range(sides)]
+    flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
+    residual = _native.encode_column(
+        type=type_code(kind),
+        mode=mode,
+        coder=coder,
+        flags=flags,
+        n=n,
+        **lattice,
+        drift=int(rng.integers(-2, 3)),
+        centre=Centre.LINEAR if coder is not Coder.CM and rng.random() < 0.5 else Centre.LAST,
+        base=0,
+        scale=0,
+        index=index,
+        classes=classes,
+        bits=rng.integers(0, 2 ** (8 * dtype_of(kind).itemsize), n, dtype=np.uint64, endpoint=False),
+        latents=None,
+        model=None,
+        capacity=n * 16 + 4096,
+        width=int(rng.integers(1, 9)) if mode is Mode.INTERP else 1,
+        stride=int(rng.integers(0, 6)) if mode is Mode.INTERP else 0,
+        sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
+    )
+    assert residual is not None, "the capacity suffices"
+    name = f"{coder.name}-{mode.name}-{kind}-{'odd' if exceptions else 'full' if far else 'plain'}-{sides}".lower()
+    return Coded(name, kind, n, residual, tuple(other))
+
+
+def _side(rng: np.random.Generator, index: NDArray[np.int64], k: int) -> Side:
+    kind = NATIVE_TYPES[int(rng.integers(len(NATIVE_TYPES)))]
+    values = (np.roll(index, k) % 30000 + rng.integers(-2, 3, len(index))).astype(dtype_of(kind))
+    if values.dtype.kind == "f":
+        values[rng.random(len(index)) < 0.02] = (np.nan, np.inf, 1e30)[k]
+    return 1000 + k, type_code(kind), values
