@@ -9,7 +9,7 @@ NATIVE := $(wildcard ddstore/_native/core/*.[ch] ddstore/_native/python/*.[ch])
 DATA ?=
 PG_CONFIG ?=
 
-.PHONY: demo test lint format extension bench-ratio bench-roundtrip bench-sql bench-ingest clean
+.PHONY: demo test lint format fuzz extension bench-ratio bench-roundtrip bench-sql bench-ingest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ddstore demo $(DATA) --out demo.png
@@ -25,6 +25,10 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Ten minutes for each decoder, with clang; what fails is told and kept: see tools/fuzz.
+fuzz:
+	tools/fuzz --seconds 600
 
 # Build the PostgreSQL extension against a server: make extension PG_CONFIG=/usr/lib/postgresql/16/bin/pg_config
 extension: $(VENV)/.installed
