@@ -204,8 +204,8 @@ def test_what_is_said_explicitly_wins(store: Store) -> None:
     assert _cut(store, "public.t", profile="archive") == [2000, 2000]  # a rest below min_rows stays hot
     assert _cut(store, "public.t", segment_rows=300, min_rows=100) == [300, 300, 300, 100]
     store.set_policy("t", segment_rows=0)
-    _fill(store, 20_000)
-    assert _cut(store, "public.t", profile="balanced") == [16384, 20_000 - 16384]  # the run's profile, not the table's
+    _fill(store, 40_000)
+    assert _cut(store, "public.t", profile="balanced") == [32768, 40_000 - 32768]  # the run's profile, not the table's
 
 
 def test_a_policy_holds_for_segments_to_come(store: Store) -> None:
