@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ddstore.codec.format import dtype_of
 from ddstore.codec.segment import decode_column
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -27,6 +29,7 @@ def frozen() -> list[Any]:
 @pytest.mark.parametrize("column", frozen())
 def test_decodes_as_it_always_did(column: dict[str, Any]) -> None:
     residual, latents, model = (base64.b64decode(column[part]) for part in ("residual", "latents", "model"))
-    values, valid = decode_column(residual, latents or None, model or None, column["type"], column["n"])
+    sides = [np.frombuffer(base64.b64decode(data), dtype_of(kind)) for kind, data in column.get("sides", ())]
+    values, valid = decode_column(residual, latents or None, model or None, column["type"], column["n"], sides)
     digest = hashlib.sha256(values.tobytes() + (b"" if valid is None else valid.tobytes())).hexdigest()
     assert digest == column["sha256"]
