@@ -7,6 +7,8 @@
 typedef uint32_t slot;
 typedef slot table[DD_RANS_TOTAL];
 
+enum { SMALL_TOKENS = DD_TOKEN_FIRST + 2 * DD_RANS_DIRECT }; /* those below have no plain bits behind them */
+
 /* A token's residual: its least magnitude, more of it in plain bits, all ones where it is negative. */
 typedef struct {
 	uint64_t sign;
@@ -25,7 +27,7 @@ typedef struct {
 	uint8_t table_of[DD_RANS_CONTEXTS];
 	uint32_t effect[256];
 	part parts[DD_RANS_TOKENS];
-	int8_t small[DD_TOKEN_FIRST + 2 * DD_RANS_DIRECT];
+	int8_t small[SMALL_TOKENS];
 	table tables[DD_RANS_TABLES];
 	uint8_t token[]; /* c->n of them */
 } state;
@@ -226,50 +228,81 @@ static void decode_steps(const dd_column *c, state *s, uint32_t upto)
 	s->steps = i;
 }
 
-/* The residual a token and its plain bits stand for. */
-static uint64_t residual(state *s, unsigned token, unsigned low)
+/* The residual that a token and its plain bits stand for. */
+DD_INLINE uint64_t residual(state *s, unsigned token, unsigned low)
 {
 	part p = s->parts[token];
-	uint64_t e;
+	uint64_t e = p.least + dd_bits_get(&s->plain, p.extra);
 
-	if (token == DD_TOKEN_PLAIN)
-		return dd_bits_get_wide(&s->plain, 64);
-	e = p.least + dd_bits_get(&s->plain, p.extra);
 	e = (e ^ p.sign) - p.sign;
 	return low > 0 ? e << low | dd_bits_get_wide(&s->plain, low) : e;
 }
 
-DD_INLINE void put_indices(const dd_column *c, state *s, dd_centre centre, const uint8_t *token, const int32_t *predictions, uint32_t rows,
-			   uint64_t *word)
+/* How tokens of a block become residuals. */
+typedef enum {
+	SMALL, /* they say all */
+	MOSTLY_SMALL,
+	LARGE, /* so often with plain bits that no branch would foresee it */
+	ODD    /* low bits apart, rows that are no values, or residuals in plain bits altogether */
+} difficulty;
+
+static difficulty look_at(const uint8_t *token, uint32_t rows, unsigned low)
 {
-	uint64_t q1 = s->q1, q2 = s->q2;
-	uint8_t most = 0, least = 255;
+	uint32_t odd = 0, large = 0;
 
 	for (uint32_t i = 0; i < rows; i++) {
-		most = token[i] > most ? token[i] : most;
-		least = token[i] < least ? token[i] : least;
+		odd |= token[i] < DD_TOKEN_ZERO;
+		large += token[i] >= SMALL_TOKENS;
 	}
-	if (least >= DD_TOKEN_ZERO && most < DD_TOKEN_FIRST + 2 * DD_RANS_DIRECT && c->low == 0) {
-		for (uint32_t i = 0; i < rows; i++) {
-			word[i] = dd_centre_index(centre, (uint64_t)c->drift, q1, q2, predictions ? dd_model_index(c, predictions[i]) : 0) +
-				  (uint64_t)(int64_t)s->small[token[i]];
-			q2 = q1;
-			q1 = word[i];
+	if (odd || low > 0)
+		return ODD;
+	return large == 0 ? SMALL : large < rows / 8 ? MOSTLY_SMALL : LARGE;
+}
+
+/* `centre` and `how` are constants at each call. */
+DD_INLINE void put_indices(const dd_column *c, state *s, dd_centre centre, difficulty how, const uint8_t *token,
+			   const int32_t *predictions, uint32_t rows, uint64_t *word)
+{
+	uint64_t q1 = s->q1, q2 = s->q2;
+
+	for (uint32_t i = 0; i < rows; i++) {
+		uint64_t e;
+
+		if (how == ODD && token[i] < DD_TOKEN_PLAIN) {
+			word[i] = token[i] + 1 == DD_ROW_EXACT ? dd_bits_get_wide(&s->plain, dd_type_width(c->type) * 8) : 0;
+			continue;
 		}
-	} else {
-		for (uint32_t i = 0; i < rows; i++) {
-			if (token[i] < DD_TOKEN_PLAIN) {
-				word[i] = token[i] + 1 == DD_ROW_EXACT ? dd_bits_get_wide(&s->plain, dd_type_width(c->type) * 8) : 0;
-				continue;
-			}
-			word[i] = dd_centre_index(centre, (uint64_t)c->drift, q1, q2, predictions ? dd_model_index(c, predictions[i]) : 0) +
-				  residual(s, token[i], c->low);
-			q2 = q1;
-			q1 = word[i];
-		}
+		if (how == SMALL || (how == MOSTLY_SMALL && token[i] < SMALL_TOKENS))
+			e = (uint64_t)(int64_t)s->small[token[i]];
+		else if (how == ODD && token[i] == DD_TOKEN_PLAIN)
+			e = dd_bits_get_wide(&s->plain, 64);
+		else
+			e = residual(s, token[i], how == ODD ? c->low : 0);
+		word[i] = dd_centre_index(centre, (uint64_t)c->drift, q1, q2,
+					  centre == DD_CENTRE_MODEL ? dd_model_index(c, predictions[i]) : 0) + e;
+		q2 = q1;
+		q1 = word[i];
 	}
 	s->q1 = q1;
 	s->q2 = q2;
+}
+
+DD_INLINE void put_block(const dd_column *c, state *s, dd_centre centre, const uint8_t *token,
+			 const int32_t *predictions, uint32_t rows, uint64_t *word)
+{
+	switch (look_at(token, rows, c->low)) {
+	case SMALL:
+		put_indices(c, s, centre, SMALL, token, predictions, rows, word);
+		break;
+	case MOSTLY_SMALL:
+		put_indices(c, s, centre, MOSTLY_SMALL, token, predictions, rows, word);
+		break;
+	case LARGE:
+		put_indices(c, s, centre, LARGE, token, predictions, rows, word);
+		break;
+	default:
+		put_indices(c, s, centre, ODD, token, predictions, rows, word);
+	}
 }
 
 static void decode(const dd_column *c, void *memory, const int32_t *predictions, uint32_t rows, uint64_t *word,
@@ -285,9 +318,11 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 		for (uint32_t i = 0; i < rows; i++)
 			class[i] = token[i] < DD_TOKEN_PLAIN ? token[i] + 1 : DD_ROW_VALUE;
 	if (c->centre == DD_CENTRE_LAST)
-		put_indices(c, s, DD_CENTRE_LAST, token, NULL, rows, word);
+		put_block(c, s, DD_CENTRE_LAST, token, NULL, rows, word);
+	else if (c->centre == DD_CENTRE_LINEAR)
+		put_block(c, s, DD_CENTRE_LINEAR, token, NULL, rows, word);
 	else
-		put_indices(c, s, c->centre, token, predictions, rows, word);
+		put_block(c, s, DD_CENTRE_MODEL, token, predictions, rows, word);
 	s->row += rows;
 }
 

@@ -149,54 +149,66 @@ static unsigned mask_of(unsigned split)
 	return split == DD_RANS_ONE ? 0 : split == DD_RANS_BY_LAST ? 3 : DD_RANS_PAST - 1;
 }
 
-/* The cheapest split of these contexts of one level, or of several merged, and its price. */
-static unsigned cheapest(state *s, counts *count, float table_price, float *best)
+typedef struct {
+	unsigned split, tables;
+	float bits;
+} choice;
+
+/* The cheapest split of these contexts, of one level or of several merged. */
+static choice cheapest(state *s, counts *count, float table_price)
 {
-	unsigned found = DD_RANS_ONE;
+	choice best = {0};
 
 	for (unsigned split = DD_RANS_ONE; split <= DD_RANS_BY_BOTH; split++) {
-		float sum = (float)mask_of(split) + 1;
+		choice c = {split, 0, (float)mask_of(split) + 1};
 
 		gather(s, count, mask_of(split), s->part);
-		for (unsigned part = 0; part <= mask_of(split); part++)
-			sum += price(s, s->part[part], table_price);
-		if (split == DD_RANS_ONE || sum < *best) {
-			*best = sum;
-			found = split;
+		for (unsigned part = 0; part <= mask_of(split); part++) {
+			float bits = price(s, s->part[part], table_price);
+
+			c.bits += bits;
+			c.tables += bits > 0;
 		}
+		if (split == DD_RANS_ONE || c.bits < best.bits)
+			best = c;
 	}
-	return found;
+	return best;
+}
+
+/* Add a level's counts to the merged ones. */
+static void merge(state *s, unsigned level)
+{
+	for (unsigned past = 0; past < DD_RANS_PAST; past++)
+		for (unsigned i = 0; i < s->used_count; i++)
+			s->merged[past][s->used[i]] += s->count[level][past][s->used[i]];
 }
 
 /* Merge levels upwards where one set of tables for both is cheaper; each set is split as is cheapest for it. */
 static unsigned choose_splits(state *s, float table_price)
 {
 	unsigned start = 0, tables = 1;
-	float below, alone, both;
+	choice below;
 
 	memcpy(s->merged, s->count[0], sizeof s->merged);
-	s->split[0] = (uint8_t)cheapest(s, s->merged, table_price, &below);
+	below = cheapest(s, s->merged, table_price);
 	for (unsigned level = 1; level < DD_RANS_LEVELS; level++) {
-		unsigned split, split_alone = cheapest(s, s->count[level], table_price, &alone);
+		choice alone = cheapest(s, s->count[level], table_price), both;
 
-		for (unsigned past = 0; past < DD_RANS_PAST; past++)
-			for (unsigned i = 0; i < s->used_count; i++)
-				s->merged[past][s->used[i]] += s->count[level][past][s->used[i]];
-		split = cheapest(s, s->merged, table_price, &both);
-		if (both <= below + alone) {
-			s->split[start] = (uint8_t)split;
-			s->split[level] = DD_RANS_AS_BELOW;
+		merge(s, level);
+		both = cheapest(s, s->merged, table_price);
+		s->split[level] = DD_RANS_AS_BELOW;
+		if (both.bits <= below.bits + alone.bits) {
 			below = both;
 			continue;
 		}
+		s->split[start] = (uint8_t)below.split;
+		tables += below.tables;
 		start = level;
-		s->split[level] = (uint8_t)split_alone;
 		below = alone;
 		memcpy(s->merged, s->count[level], sizeof s->merged);
 	}
-	for (unsigned level = 0; level < DD_RANS_LEVELS; level++)
-		tables += s->split[level] == DD_RANS_AS_BELOW ? 0 : mask_of(s->split[level]) + 1;
-	return tables;
+	s->split[start] = (uint8_t)below.split;
+	return tables + below.tables;
 }
 
 /* To at most four significant bits. */
@@ -257,10 +269,11 @@ static void write_table(const state *s, const table *t, unsigned rest, dd_bit_wr
 	for (unsigned i = 0; i < s->used_count; i++) {
 		uint32_t f = t->frequency[s->used[i]], length = dd_bit_length(f);
 		int change = (int)length - (int)before;
+		unsigned zeros = (unsigned)(change < 0 ? -2 * change - 1 : 2 * change);
 
 		if (i == rest)
 			continue;
-		dd_bits_put(w, 1ull << (change < 0 ? -2 * change - 1 : 2 * change), (unsigned)(change < 0 ? -2 * change : 2 * change + 1));
+		dd_bits_put(w, 1ull << zeros, zeros + 1);
 		if (length >= 2) {
 			unsigned more = length < 4 ? length - 1 : 3;
 
@@ -273,7 +286,6 @@ static void write_table(const state *s, const table *t, unsigned rest, dd_bit_wr
 static void write_tables(state *s, dd_bit_writer *w)
 {
 	unsigned top = s->used[s->used_count - 1], tables = 1;
-	uint8_t set = 0;
 
 	dd_bits_put(w, top, 8);
 	for (unsigned token = 0, i = 0; token <= top; token++) {
@@ -292,17 +304,15 @@ static void write_tables(state *s, dd_bit_writer *w)
 		}
 		memcpy(s->merged, s->count[level], sizeof s->merged);
 		for (unsigned more = level + 1; more < DD_RANS_LEVELS && s->split[more] == DD_RANS_AS_BELOW; more++)
-			for (unsigned past = 0; past < DD_RANS_PAST; past++)
-				for (unsigned i = 0; i < s->used_count; i++)
-					s->merged[past][s->used[i]] += s->count[more][past][s->used[i]];
+			merge(s, more);
 		gather(s, s->merged, mask, s->part);
 		for (unsigned part = 0; part <= mask; part++) {
 			uint32_t total = 0;
+			uint8_t set = 0;
 
 			for (unsigned i = 0; i < s->used_count; i++)
 				total += s->part[part][s->used[i]];
 			dd_bits_put(w, total > 0, 1);
-			set = 0;
 			if (total > 0) {
 				unsigned rest = share_out(s, s->part[part], &s->tables[tables]);
 
