@@ -1,4 +1,4 @@
-"""Where DDStore looks when it is told nothing: the database URL and the data directory."""
+"""What the environment says: the database URL, the data directory, and whom to trust."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ class Config:
     Attributes:
         url: ``$DDSTORE_URL``, a PostgreSQL URL or conninfo string; None means the embedded server.
         data_dir: the embedded server's directory: ``$DDSTORE_HOME``, else ``ddstore`` under ``$XDG_DATA_HOME``.
+        trust_bsc: ``$DDSTORE_TRUST_BSC`` is 1: whoever can write to segment tables may be trusted with this process's
+            memory, so that columns coded by libbsc are decoded.
     """
 
     url: str | None
     data_dir: Path
+    trust_bsc: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Config:
         """Read the settings from ``env`` (default: the process environment)."""
         env = os.environ if env is None else env
-        return cls(url=env.get("DDSTORE_URL") or None, data_dir=_data_dir(env))
+        return cls(
+            url=env.get("DDSTORE_URL") or None, data_dir=_data_dir(env), trust_bsc=env.get("DDSTORE_TRUST_BSC") == "1"
+        )
 
 
 def _data_dir(env: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@
     ├── CorruptSegment     stored bytes are damaged; other segments stay readable
     ├── CompactionConflict rows changed while they were being compacted; retry is safe
     ├── NotInstalled       the catalog, the extension or an optional package is missing
-    ├── NotPermitted       the database role lacks a right
+    ├── NotPermitted       the database role lacks a right, or this process a setting
     └── ConnectionFailed   no database at the given address
 
 Every error says what happened, where (``series``, ``column``, ``row``) and what to do (``remedy``).
@@ -101,7 +101,7 @@ class NotInstalled(DDStoreError):
 
 
 class NotPermitted(DDStoreError):
-    """The database role lacks a right that this verb needs."""
+    """The database role lacks a right that this verb needs, or this process a setting."""
 
 
 class ConnectionFailed(DDStoreError):

@@ -8,6 +8,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 
 FORMAT_VERSION: int
 MAX_ROWS: int
+WITH_BSC: bool
 
 class CorruptError(ValueError): ...
 
@@ -23,6 +24,7 @@ class ColumnInfo(TypedDict):
     exact: bool
     sides: tuple[int, ...]
 
+# trusting: coder bsc is decoded, too: see ddstore.h.
 # sides: (checksum, type, values of all n rows) of each column that peek_column's `sides` names, in its order.
 def decode_column(
     residual: Buffer,
@@ -32,6 +34,7 @@ def decode_column(
     n: int,
     want: int,
     sides: Sequence[tuple[int, int, Buffer]] | None = None,
+    trusting: bool = False,
     /,
 ) -> tuple[bytearray, bytearray | None]: ...
 def peek_column(residual: Buffer, /) -> ColumnInfo: ...

@@ -60,6 +60,7 @@ class Coder(IntEnum):
     MIX = 0
     RANS = 1
     CM = 2
+    BSC = 3
 
 
 class LatticeKind(IntEnum):

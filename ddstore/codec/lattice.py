@@ -32,6 +32,7 @@ __all__ = [
     "ordinals",
     "rebin",
     "relative_lattices",
+    "step_lattices",
 ]
 
 _MANTISSA = {"float4": 23, "float8": 52}
@@ -288,7 +289,7 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
             for bin_ in range(max(1, widest - 1), widest + 1):
                 shifted = [_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)]
                 yield _best_phase(shifted, values, type_name)
-    yield from _steps(values, type_name, eps, aligned)
+    yield from step_lattices(values, type_name, eps, aligned)
 
 
 def _fits(grid: Grid, bin_: int) -> bool:
@@ -296,7 +297,7 @@ def _fits(grid: Grid, bin_: int) -> bool:
     return 1 < bin_ * grid.pitch * 2 < 2**53
 
 
-def _steps(values: Values, type_name: NativeType, eps: float, aligned: bool) -> list[Lattice]:
+def step_lattices(values: Values, type_name: NativeType, eps: float, aligned: bool) -> list[Lattice]:
     """The lattice that needs no grid; none when ``eps`` is below the type's resolution."""
     # Leave room for the rounding of the value itself, once to double and once to the column's type.
     slack = max(float(values.max()), -float(values.min())) * 2.0 ** -(_MANTISSA[type_name] - 1)

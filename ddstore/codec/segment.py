@@ -19,10 +19,12 @@ from ddstore.codec import choose
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.bound_check import violations
 from ddstore.codec.column import Column
-from ddstore.codec.format import FLAG_SIDES, RowClass, as_native, code_of, dtype_of, type_code
+from ddstore.codec.format import FLAG_SIDES, Coder, RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.model import Model, is_damaged
+from ddstore.codec.select import Coded
 from ddstore.codec.side import Side, lattice_units
-from ddstore.errors import BoundViolation, CorruptSegment
+from ddstore.config import Config
+from ddstore.errors import BoundViolation, CorruptSegment, NotInstalled, NotPermitted
 from ddstore.profiles import Profile
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "decode_column",
     "encode_column",
     "needs",
+    "verified",
 ]
 
 REMEDY = "Run ddstore verify to list every damaged segment."
@@ -94,10 +97,24 @@ def encode_column(
     """
     column = Column.of(values, valid, as_native(type), bound)
     best = choose.smallest(column, bound, profile, model, sides)
-    data = model.data if model is not None and best.uses_model else None
     given = {side.crc: side.values for side in sides}
-    others = [given[crc] for crc in needs(best.residual)]
-    read, read_valid = decode_column(best.residual, best.latents, data, type, column.n, others)
+    return verified(column, best, model, [given[crc] for crc in needs(best.residual)])
+
+
+def verified(column: Column, best: Coded, model: Model | None, sides: Sequence[Values] = ()) -> EncodedColumn:
+    """Hand out a column that was just coded, if it decodes to what it should.
+
+    Args:
+        column: what was coded.
+        best: how.
+        model: what it may have been coded with.
+        sides: values of the columns that it is conditioned on, as :func:`decode_column` takes them.
+
+    Raises:
+        BoundViolation: it does not (a defect: nothing may be deleted).
+    """
+    data = model.data if model is not None and best.uses_model else None
+    read, read_valid = decode_column(best.residual, best.latents, data, column.kind, column.n, sides, trusting=True)
     _verify(column, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(
@@ -142,6 +159,8 @@ def decode_column(
     type: str,
     n: int,
     sides: Sequence[Values] = (),
+    *,
+    trusting: bool = False,
 ) -> tuple[Values, Mask | None]:
     """Decode all ``n`` rows: values, shape (n,), of the column's dtype, and validity (None: nothing is NULL).
 
@@ -152,22 +171,53 @@ def decode_column(
         type: "int2", "int4", "int8", "float4" or "float8".
         n: rows of the segment.
         sides: decoded values of the columns that :func:`needs` names, in its order, each of shape (n,), 0 where NULL.
+        trusting: the bytes come from this very process, so that even libbsc may decode them.
 
     Raises:
         CorruptSegment: the bytes are damaged, or do not fit the type, the count, the model or the other columns.
+        NotInstalled: they are libbsc's, which this build has not.
+        NotPermitted: they are libbsc's, and stored bytes are not trusted here.
     """
     kind = as_native(type)
     try:
+        trusting = _is_bsc(residual) and (trusting or _trusts_bsc())
         crcs = needs(residual) if sides else ()
         if len(sides) != len(crcs):
             raise CorruptSegment(f"it is conditioned on {len(crcs)} columns, {len(sides)} are given", remedy=REMEDY)
         others = [(crc, code_of(side.dtype), side) for crc, side in zip(crcs, sides, strict=True)]
-        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1, others)
+        data, valid = _native.decode_column(residual, latents, model, type_code(kind), n, -1, others, trusting)
     except _native.CorruptError as error:
         what = f"{error}" if model is None or not is_damaged(model) else f"its model is damaged: {error}"
         raise CorruptSegment(what, remedy=REMEDY) from None
     mask = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
     return np.frombuffer(data, dtype=dtype_of(kind)), mask
+
+
+def _is_bsc(residual: bytes) -> bool:
+    """Whether sound bytes are libbsc's; CorruptError where they are damaged.
+
+    Raises:
+        NotInstalled: they are, and this build lacks it.
+    """
+    if len(residual) < 2 or residual[1] >> 4 != Coder.BSC:
+        return False
+    _native.peek_column(residual)
+    if not _native.WITH_BSC:
+        raise NotInstalled(
+            "it is coded by libbsc, which this build of ddstore lacks",
+            remedy="Build ddstore with it (docs/operations.md). To recode the table, there: ddstore release, compact.",
+        )
+    return True
+
+
+def _trusts_bsc() -> bool:
+    if not Config.from_env().trust_bsc:
+        raise NotPermitted(
+            "it is coded by libbsc, which forged bytes can make overwrite memory",
+            remedy="Set DDSTORE_TRUST_BSC=1 if nobody else can write to the segments; to recode them: ddstore release, "
+            "then compact again.",
+        )
+    return True
 
 
 def _verify(column: Column, read: Values, read_valid: Mask | None) -> None:

@@ -211,6 +211,7 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 	const dd_model *model = NULL;
 	DdfdwBytes latents = {NULL, 0};
 	uint8_t *valid = NULL;
+	DdfdwDecoder decoder;
 	dd_error err = {DD_OK, ""};
 	Size width;
 
@@ -242,13 +243,14 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 		ddfdw_damaged(segment, coded->residual, err.status, err.what);
 	if (coded->info.workspace > MaxAllocSize - 64)
 		ddfdw_damaged(segment, coded->residual, DD_CORRUPT, "it needs too much memory");
+	decoder = ddfdw_decoder(segment, coded->residual, coded->info.coder);
 	width = coded->info.type == DD_INT64 || coded->info.type == DD_FLOAT64 ? sizeof(int64) : sizeof(int32);
 	ddfdw_reserve(segment, &coded->values, width * want);
 	if (coded->info.has_invalid)
 		valid = ddfdw_reserve(segment, &coded->valid, want);
-	if (dd_column_decode(coded->bytes.data, coded->bytes.len, latents.data, latents.len, model, sides, coded->info.sides,
-						 coded->info.type, segment->n, want, coded->values.data, valid,
-						 ddfdw_reserve_workspace(segment, coded->info.workspace), coded->info.workspace, &err) != DD_OK)
+	if (decoder(coded->bytes.data, coded->bytes.len, latents.data, latents.len, model, sides, coded->info.sides,
+				coded->info.type, segment->n, want, coded->values.data, valid,
+				ddfdw_reserve_workspace(segment, coded->info.workspace), coded->info.workspace, &err) != DD_OK)
 		ddfdw_damaged(segment, coded->residual, err.status, err.what);
 	for (uint32 i = 0; valid && i < want; i++)
 		valid[i] = !valid[i]; /* the core says what is valid, PostgreSQL what is NULL */

@@ -7,7 +7,7 @@
  *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
  *   plan.c       sizes, costs, paths                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
- *   parallel.c   segments shared out among processes
+ *   parallel.c   segments shared out among processes   trust.c      columns coded by libbsc
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -223,6 +223,15 @@ extern void ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row);
 extern void ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want);
 extern void ddfdw_segment_emit(const DdfdwSegment *segment, uint32 row, Datum *values, bool *nulls);
 extern void ddfdw_segment_release(DdfdwSegment *segment);
+
+/* ---- trust.c ---- */
+
+typedef dd_status (*DdfdwDecoder)(const uint8_t *residual, size_t residual_len, const uint8_t *latents,
+								  size_t latents_len, const dd_model *model_or_null, const dd_side *sides,
+								  unsigned n_sides, dd_type type, uint32_t n, uint32_t want, void *values,
+								  uint8_t *valid, void *workspace, size_t workspace_len, dd_error *err);
+
+extern DdfdwDecoder ddfdw_decoder(const DdfdwSegment *segment, AttrNumber attno, unsigned coder);
 
 /* ---- scan.c ---- */
 

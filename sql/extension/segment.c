@@ -52,6 +52,10 @@ ddfdw_damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, c
 				errmsg("segment " INT64_FORMAT " of table \"%s\" cannot be read, column \"%s\": %s", segment->id,
 					   RelationGetRelationName(segment->companion), column, what),
 				errhint("It was written by a newer version: upgrade the extension."));
+	if (status == DD_NOSPACE)
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("segment " INT64_FORMAT " of table \"%s\" cannot be read, column \"%s\": %s", segment->id,
+					   RelationGetRelationName(segment->companion), column, what));
 	ereport(ERROR, errcode(ERRCODE_DATA_CORRUPTED),
 			errmsg("segment " INT64_FORMAT " of table \"%s\" is damaged, column \"%s\": %s", segment->id,
 				   RelationGetRelationName(segment->companion), column, what),

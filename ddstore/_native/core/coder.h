@@ -32,14 +32,19 @@ typedef struct {
 	 */
 	void (*decode)(const dd_column *c, void *state, const int32_t *predictions, uint32_t rows, uint64_t *word,
 		       uint8_t *class);
-	/* Append the payload of all c->n rows; a writer that fills up is the caller's to notice. */
+	/* Append the payload of all c->n rows; a writer that fills up is the caller's to notice. NULL: this build lacks it. */
 	void (*encode)(const dd_column *c, const dd_rows *rows, void *state, dd_writer *w);
 } dd_coder;
 
 /* Numbers of the format. */
-enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2 };
+enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2, DD_CODER_BSC = 3 };
 
-extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm;
+/* dd_coder_bsc allocates, which no other part of the core does: libbsc cannot be kept from it. */
+extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc;
+
+#define DD_BSC_ABSENT \
+	"it is coded by libbsc, which this build has not: see \"Segments of libbsc\" in docs/operations.md"
+#define DD_BSC_UNTRUSTED "it is coded by libbsc, which decodes only bytes that are trusted"
 
 /* NULL for a number that this build does not know. */
 const dd_coder *dd_coder_numbered(unsigned number);

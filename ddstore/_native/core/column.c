@@ -127,10 +127,10 @@ static void decode_rows(const dd_column *c, const int32_t *predictions, uint32_t
 	}
 }
 
-dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const uint8_t *latents, size_t latents_len,
-			   const dd_model *model, const dd_side *sides, unsigned n_sides, dd_type type, uint32_t n,
-			   uint32_t want, void *values, uint8_t *valid, void *workspace, size_t workspace_len,
-			   dd_error *err)
+dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len, const uint8_t *latents,
+				    size_t latents_len, const dd_model *model, const dd_side *sides, unsigned n_sides,
+				    dd_type type, uint32_t n, uint32_t want, void *values, uint8_t *valid,
+				    void *workspace, size_t workspace_len, dd_error *err)
 {
 	const int32_t *predictions = NULL;
 	dd_column c;
@@ -160,6 +160,22 @@ dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const u
 	}
 	decode_rows(&c, predictions, want, values, valid, workspace);
 	return DD_OK;
+}
+
+dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const uint8_t *latents, size_t latents_len,
+			   const dd_model *model, const dd_side *sides, unsigned n_sides, dd_type type, uint32_t n,
+			   uint32_t want, void *values, uint8_t *valid, void *workspace, size_t workspace_len,
+			   dd_error *err)
+{
+	if (residual_len > 1 && residual[1] >> 4 == DD_CODER_BSC) {
+		dd_column c;
+		dd_reader r;
+		dd_status status = dd_header_parse(residual, residual_len, &c, &r, err); /* damage comes first */
+
+		return status != DD_OK ? status : dd_fail(err, DD_UNSUPPORTED, DD_BSC_UNTRUSTED);
+	}
+	return dd_column_decode_trusting(residual, residual_len, latents, latents_len, model, sides, n_sides, type, n,
+					 want, values, valid, workspace, workspace_len, err);
 }
 
 dd_status dd_times_decode(const uint8_t *bytes, size_t len, uint32_t n, uint32_t want, int64_t *time, void *workspace,

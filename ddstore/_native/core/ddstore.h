@@ -19,7 +19,7 @@ typedef enum {
 	DD_OK = 0,
 	DD_CORRUPT = 1,	  /* the bytes are damaged, or are not what the caller says they are */
 	DD_UNSUPPORTED = 2, /* a format version, mode or coder this build does not know */
-	DD_NOSPACE = 3,	  /* encoder only: the output buffer is too small */
+	DD_NOSPACE = 3,	  /* the encoder's output buffer is too small; libbsc finds no memory */
 	DD_INVALID = 4	  /* the caller broke the contract (type, count, missing model) */
 } dd_status;
 
@@ -90,6 +90,15 @@ dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const u
 			   const dd_model *model_or_null, const dd_side *sides, unsigned n_sides, dd_type type, uint32_t n,
 			   uint32_t want, void *values, uint8_t *valid, void *workspace, size_t workspace_len,
 			   dd_error *err);
+
+/*
+ * The same for bytes of which the caller knows that DDStore wrote them: coder 3, libbsc, is decoded, too. It may damage
+ * memory when they are anything else, and checksums show accidents only. dd_column_decode refuses it: DD_UNSUPPORTED.
+ */
+dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len, const uint8_t *latents,
+				    size_t latents_len, const dd_model *model_or_null, const dd_side *sides,
+				    unsigned n_sides, dd_type type, uint32_t n, uint32_t want, void *values,
+				    uint8_t *valid, void *workspace, size_t workspace_len, dd_error *err);
 
 /*
  * Timestamps (any int64 unit) are a lossless DD_INT64 column without NULLs: decode the first `want` of n.

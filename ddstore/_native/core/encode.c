@@ -1,10 +1,10 @@
 /* Encoding a column: a survey of its rows, the header, and the coder's payload. */
 #include "encode.h"
 
-/* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise. */
+/* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise (coder bsc: nothing). */
 static void survey(dd_column *c, const dd_rows *rows)
 {
-	uint64_t lengths = 0, values = 0, q1 = 0, q2 = 0;
+	uint64_t lengths = 0, values = 0, any = 0, q1 = 0, q2 = 0;
 	bool seen = false;
 
 	c->escapes = 0;
@@ -25,6 +25,7 @@ static void survey(dd_column *c, const dd_rows *rows)
 		}
 		centre = dd_centre_index(c->centre, (uint64_t)c->drift, q1, q2,
 					 rows->predictions != NULL ? dd_model_index(c, rows->predictions[i]) : 0);
+		any |= rows->index[i] - centre;
 		lengths += dd_bit_length(dd_zigzag((int64_t)(rows->index[i] - centre)) >> 1);
 		values++;
 		q2 = q1;
@@ -36,6 +37,8 @@ static void survey(dd_column *c, const dd_rows *rows)
 		/* rans leaves out bits of each residual by its own size. */
 		if (c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS)
 			c->low = 0;
+		else if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
+			c->low = any == 0 ? 0 : (unsigned)__builtin_ctzll(any | 1ull << 62);
 		else
 			c->low = (unsigned)(mean < c->modelled ? 0 : mean - c->modelled < most ? mean - c->modelled : most);
 	}
@@ -57,6 +60,8 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 
 	if (c->n == 0 || c->n > DD_MAX_ROWS || workspace_len < dd_encode_workspace(c, model))
 		return dd_fail(err, DD_INVALID, "bad arguments to dd_column_encode");
+	if (dd_coder_numbered(c->coder)->encode == NULL)
+		return dd_fail(err, DD_UNSUPPORTED, DD_BSC_ABSENT);
 	if (c->mode == DD_MODE_BTAE) {
 		dd_status status;
 

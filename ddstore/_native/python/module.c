@@ -9,7 +9,9 @@ static PyObject *corrupt_error;
 
 static PyObject *raise(const dd_error *err)
 {
-	PyErr_SetString(err->status == DD_CORRUPT || err->status == DD_UNSUPPORTED ? corrupt_error : PyExc_ValueError,
+	PyErr_SetString(err->status == DD_CORRUPT || err->status == DD_UNSUPPORTED ? corrupt_error
+			: err->status == DD_NOSPACE					    ? PyExc_MemoryError
+											    : PyExc_ValueError,
 			err->what);
 	return NULL;
 }
@@ -79,6 +81,7 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 {
 	Py_buffer residual, latents = {0}, model = {0};
 	PyObject *others = NULL;
+	int trusting = 0;
 	dd_side given[DD_SIDES_MOST];
 	sides s = {.count = 0};
 	PyObject *values = NULL, *valid = NULL, *result = NULL;
@@ -91,7 +94,8 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "y*z*z*lIl|O", &residual, &latents, &model, &type, &n, &want, &others))
+	if (!PyArg_ParseTuple(args, "y*z*z*lIl|Op", &residual, &latents, &model, &type, &n, &want, &others,
+			      &trusting))
 		return NULL;
 	if (n == 0 || n > DD_MAX_ROWS || want < -1 || want > (long)n) {
 		PyErr_SetString(PyExc_ValueError, "row count out of range");
@@ -121,10 +125,10 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 	if (workspace == NULL || values == NULL || valid == NULL)
 		goto done;
 	Py_BEGIN_ALLOW_THREADS;
-	status = dd_column_decode(residual.buf, (size_t)residual.len, latents.buf, (size_t)latents.len,
-				  model.buf ? &m : NULL, given, s.count, info.type, n, (uint32_t)want, PyByteArray_AS_STRING(values),
-				  info.has_invalid ? (uint8_t *)PyByteArray_AS_STRING(valid) : NULL, workspace,
-				  info.workspace, &err);
+	status = (trusting ? dd_column_decode_trusting : dd_column_decode)(
+		residual.buf, (size_t)residual.len, latents.buf, (size_t)latents.len, model.buf ? &m : NULL, given, s.count,
+		info.type, n, (uint32_t)want, PyByteArray_AS_STRING(values),
+		info.has_invalid ? (uint8_t *)PyByteArray_AS_STRING(valid) : NULL, workspace, info.workspace, &err);
 	Py_END_ALLOW_THREADS;
 	if (status != DD_OK)
 		raise(&err);
@@ -376,7 +380,8 @@ PyMODINIT_FUNC PyInit__ddcore(void)
 	corrupt_error = PyErr_NewException("ddstore._native.CorruptError", PyExc_ValueError, NULL);
 	if (corrupt_error == NULL || PyModule_AddObjectRef(m, "CorruptError", corrupt_error) < 0 ||
 	    PyModule_AddIntConstant(m, "FORMAT_VERSION", DD_FORMAT_VERSION) < 0 ||
-	    PyModule_AddIntConstant(m, "MAX_ROWS", DD_MAX_ROWS) < 0) {
+	    PyModule_AddIntConstant(m, "MAX_ROWS", DD_MAX_ROWS) < 0 ||
+	    PyModule_AddObjectRef(m, "WITH_BSC", dd_coder_bsc.encode != NULL ? Py_True : Py_False) < 0) {
 		Py_DECREF(m);
 		return NULL;
 	}
