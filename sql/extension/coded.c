@@ -15,7 +15,7 @@
 struct DdfdwCoded {
 	const char *name; /* its parts are called "<name>_<part>" */
 	int name_len;
-	AttrNumber residual, latents, model; /* of the segment table; the last two of numbers only */
+	AttrNumber residual, latents, model; /* of the segment table, or invalid where it has none */
 
 	/* of the segment held */
 	bool named; /* looked at for its checksum */
@@ -61,10 +61,10 @@ ddfdw_fetch_bytes(TupleTableSlot *row, AttrNumber attno)
 	DdfdwBytes bytes = {NULL, 0};
 
 	if (!null) {
-		struct varlena *packed = PG_DETOAST_DATUM_COPY(value);
+		struct varlena *copy = PG_DETOAST_DATUM_COPY(value);
 
-		bytes.data = (const uint8_t *)VARDATA_ANY(packed);
-		bytes.len = VARSIZE_ANY_EXHDR(packed);
+		bytes.data = (const uint8_t *)VARDATA_ANY(copy);
+		bytes.len = VARSIZE_ANY_EXHDR(copy);
 	}
 	return bytes;
 }
@@ -237,8 +237,9 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 
 		if (!null && (model = ddfdw_models_get(segment->models, DatumGetInt64(id), &err)) == NULL)
 			ddfdw_damaged(segment, coded->model, err.status, err.what);
-		latents = ddfdw_fetch_bytes(row, coded->latents);
 	}
+	if (coded->latents != InvalidAttrNumber)
+		latents = ddfdw_fetch_bytes(row, coded->latents);
 	if (model && dd_column_peek(coded->bytes.data, coded->bytes.len, model, &coded->info, &err) != DD_OK)
 		ddfdw_damaged(segment, coded->residual, err.status, err.what);
 	if (coded->info.workspace > MaxAllocSize - 64)

@@ -146,6 +146,16 @@ def test_dropped_columns_are_still_there_for_others(related: ColdTable, database
     assert [column.name for column in related.table.lost] == ["temp", "rpm"]
     assert related.differences() == []
     assert related.differences(columns="count") == []
+    # Whoever owns a segment table may take parts of a column away that nothing is bound to any more.
+    conn.execute("SAVEPOINT s")
+    number = related.table.lost[0].id
+    for part in ("latents", "model"):
+        conn.execute(f"ALTER TABLE ddstore.segment_1 DROP COLUMN c{number}_{part}")  # type: ignore[call-overload]
+        assert related.differences(columns="count") == []
+    conn.execute(f"ALTER TABLE ddstore.segment_1 DROP COLUMN c{number}_residual")  # type: ignore[call-overload]
+    with pytest.raises(psycopg.errors.DataCorrupted, match="lacks a column that it is conditioned on"):
+        conn.execute("SELECT count FROM plant.sensors").fetchall()
+    conn.execute("ROLLBACK TO s")
     conn.commit()
     with connect(database_url) as store:
         frame = store.read(table=TABLE, columns=["count"])
