@@ -17,6 +17,8 @@ from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
     FLAG_NULLS,
+    FLAG_SHORTEST,
+    FLAG_VIA_FLOAT32,
     NATIVE_TYPES,
     Centre,
     Coder,
@@ -61,7 +63,7 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
             for exceptions in (False, True):
                 for sides in others if exceptions else (0, 1 + at % 3) if coder is Coder.CM else (0,):
                     yield _encode(rng, coder, mode, kind, n, exceptions, sides)
-    for coder, mode in WAYS[1:5]:  # as many low bits as there can be
+    for coder, mode in WAYS[1:5]:  # residuals as large as there can be
         yield _encode(rng, coder, mode, "int8", n, False, 0, far=True)
 
 
@@ -93,7 +95,7 @@ def _encode(
     index = np.rint(rng.normal(0, scale, n).cumsum() + 20).astype(np.int64)
     index[rng.random(n) < 0.02] += int(50 * scale)
     if far:
-        index = rng.integers(-(2**63), 2**63 - 1, n)
+        index = rng.integers(2**61, 2**62, n) * (1 - 2 * (np.arange(n) & 1))
     if lattice["levels"] is not None:
         index %= len(lattice["levels"]) // 8
     classes = None
@@ -103,6 +105,8 @@ def _encode(
             classes &= 1
     other = [_side(rng, index, k) for k in range(sides)]
     flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
+    if kind == "float8" and mode is not Mode.RAW:
+        flags |= (0, FLAG_VIA_FLOAT32, FLAG_VIA_FLOAT32 | FLAG_SHORTEST)[int(rng.integers(3))]
     residual = _native.encode_column(
         type=type_code(kind),
         mode=mode,
