@@ -18,7 +18,7 @@ from ddstore.codec.times import decode_times
 from ddstore.db.catalog import ManagedColumn, ManagedTable
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
-from ddstore.errors import CorruptSegment
+from ddstore.errors import CorruptSegment, NotInstalled, NotPermitted
 
 __all__ = ["DecodedSegment", "Pair", "decode_segments"]
 
@@ -56,6 +56,7 @@ def decode_segments(
 
     Raises:
         CorruptSegment: names the segment, its table and the column.
+        NotInstalled, NotPermitted: the column is coded by libbsc, and this process has it not or does not trust it.
     """
     parts: list[pgsql.Composable] = [pgsql.Identifier("t", name) for name in ("id", "n", "time")]
     for column in columns:
@@ -86,6 +87,13 @@ def decode_segments(
                 series=table.label,
                 column=name,
                 remedy="Other segments stay readable; ddstore verify lists every damaged one.",
+            ) from None
+        except (NotInstalled, NotPermitted) as error:
+            raise type(error)(
+                f"segment {row.id} of {table.segments} cannot be read: {error.what}",
+                series=table.label,
+                column=name,
+                remedy=error.remedy,
             ) from None
         return DecodedSegment(row.id, ticks, values, {id_: length for id_, (length, _) in row.arrays.items()})
 

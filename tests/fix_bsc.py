@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import sysconfig
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ def libbsc() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bsc_module(libbsc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bsc_module(libbsc: Path, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The core's Python module, built with libbsc."""
     from fix_native import CORE, FLAGS  # another plugin: pytest wants to load it by itself
 
@@ -49,28 +48,23 @@ def bsc_module(libbsc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_, [*library, *own]))
-    module = folder / "_ddcore.so"
-    subprocess.run(["gcc", "-shared", *map(str, objects), "-lpthread", "-o", str(module)], check=True)
-    return module
-
-
-@pytest.fixture(scope="module")
-def with_bsc(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The codec on a core that has libbsc."""
-    if _native.WITH_BSC:
-        yield
-        return
-    path = request.getfixturevalue("bsc_module")
-    loader = ExtensionFileLoader("bsc_core._ddcore", str(path))
+    path = folder / "_ddcore.so"
+    subprocess.run(["gcc", "-shared", *map(str, objects), "-lpthread", "-o", str(path)], check=True)
+    loader = ExtensionFileLoader("with_bsc._ddcore", str(path))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
+    return module
+
+
+@pytest.fixture
+def with_bsc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The codec on a core that has libbsc."""
+    if not _native.WITH_BSC:
+        module = request.getfixturevalue("bsc_module")
         for name in ("WITH_BSC", "CorruptError", "encode_column", "decode_column", "peek_column"):
-            patch.setattr(_native, name, getattr(module, name))
-        yield
-    sys.modules.pop(loader.name, None)
+            monkeypatch.setattr(_native, name, getattr(module, name))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from benchmarks.peers.base import Codec, ColumnCodec, Peer, Values
 
 __all__ = ["FILES", "Codec", "ColumnCodec", "Peer", "Values", "load_peers"]
 
-FILES = ("sz3", "libbsc", "nlms", "critical_aperture", "zfp", "pco")
+FILES = ("sz3", "libbsc", "nlms", "critical_aperture", "zfp", "pco", "deep_dict")
 
 
 def load_peers(files: tuple[str, ...] = FILES) -> tuple[list[Peer], list[str]]:

@@ -18,11 +18,12 @@ from ddstore.compact.policy import Progress
 from ddstore.db.catalog import ManagedColumn, ManagedTable, SeriesKey, list_tables, load_table
 from ddstore.db.pool import Connection, Database
 from ddstore.db.queries import sql
-from ddstore.errors import CorruptSegment
+from ddstore.errors import CorruptSegment, NotInstalled, NotPermitted
 
 __all__ = ["DamagedSegment", "VerifyReport", "verify"]
 
 _BATCH = 64  # segments fetched at once
+_UNREADABLE = (CorruptSegment, NotInstalled, NotPermitted)  # the last two: libbsc's, which this process does not decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class _Verifier:
         table, n = self._table, row["n"]
         try:
             time = decode_times(row["time"], n)
-        except CorruptSegment as error:
+        except _UNREADABLE as error:
             yield table.time.name, str(error)
         else:
             if (time[1:] < time[:-1]).any():
@@ -159,7 +160,7 @@ class _Verifier:
         for column in table.values:
             try:
                 what = self._native(column, row, coded) if column.native else _other(column, row, coded)
-            except CorruptSegment as error:
+            except _UNREADABLE as error:
                 what = str(error)
             if what is not None:
                 yield column.name, what

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def columns(draw: st.DrawFn) -> tuple[str, NDArray[Any], NDArray[np.bool_] | Non
     return name, values, rng.random(n) > 0.2 if draw(st.booleans()) else None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(columns(), st.floats(1e-12, 1e6))
 def test_the_bound_holds(column: tuple[str, NDArray[Any], NDArray[np.bool_] | None], eps: float) -> None:
     name, values, valid = column
