@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from coded import coded_columns
-from ddstore.codec.format import Coder, Mode
+from ddstore.codec.format import NATIVE_TYPES, Coder, Mode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = ROOT / "build" / "fuzz" / "found"
@@ -48,7 +48,7 @@ def _of_column(residual: bytes) -> Iterator[tuple[str, bytes]]:
     whole = residual[:-4]
     yield "header", whole
     yield target_of(residual), ALL + whole
-    if residual[2] == 3 and residual[1] < 16:  # int8, coder mix
+    if residual[2] == NATIVE_TYPES.index("int8") + 1:
         yield "times", ALL + whole
 
 
