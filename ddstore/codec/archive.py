@@ -14,7 +14,7 @@ from ddstore.codec.bound_check import violations
 from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
 from ddstore.codec.lattice import fine
-from ddstore.codec.sample import sample
+from ddstore.codec.sample import sample, stretch
 from ddstore.codec.select import Coded, Rows, drift_of
 from ddstore.codec.side import Side, SideUse
 
@@ -26,7 +26,9 @@ _DEARER = 0.99  # adaptive filters cost a third of the decoding: for less than t
 _DEEP = 10  # low bits that densities have something to say about
 _DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
+_SMOOTH = 2.0  # bits per row
 _ROUNDS = 3
+_LEARNT = 8192  # rows after which the strong coder shows what it is worth
 
 Use = tuple[SideUse, ...]
 
@@ -58,21 +60,23 @@ class _Contender:
         )
 
     def price(self) -> float:
-        """Bits per row of a sample."""
-        some = self.rows.sample()
-        uses = tuple(replace(use, side=replace(use.side, values=sample(use.side.values))) for use in self.uses)
+        """Bits per row of a stretch."""
+        some = self.rows.stretch(_LEARNT)
+        uses = tuple(
+            replace(use, side=replace(use.side, values=stretch(use.side.values, _LEARNT))) for use in self.uses
+        )
         coded = replace(self, rows=some, uses=uses).run()
         return 8.0 * (len(coded) if coded is not None else some.values.nbytes) / len(some.values)
 
 
 def pays(column: Column, rows: Rows, best: Coded, sides: Sequence[Side], saving: float) -> bool:
     """Whether the strong coder saves so large a share of ``best``, by a quick look. See :func:`smallest`."""
-    limit = (1.0 - saving) * 8.0 * best.size / column.n
-    causal = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides), drift=drift_of(rows)[0])
-    if causal.price() < limit:
-        return True
-    smooth = _interpolated(column, rows, ())
-    return smooth is not None and smooth.price() < limit
+    bits = 8.0 * best.size / column.n
+    # Interpolation is for smooth columns at wide bounds, filters for the others: one trial will do.
+    contender = _interpolated(column, rows, ()) if bits < _SMOOTH else None
+    if contender is None:
+        contender = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides), drift=drift_of(rows)[0])
+    return contender.price() < (1.0 - saving) * bits
 
 
 def smallest(column: Column, rows: Rows, finer: Rows | None, best: Coded, sides: Sequence[Side]) -> Coded:

@@ -25,7 +25,7 @@ _DEAR = 8
 # Two paths are as good as static tables have it, give or take this much.
 _CLOSE = 1.06
 # What the strong coder has to save for the balanced profile to use it.
-_WORTH = 0.12
+_WORTH = 0.2
 
 
 def smallest(

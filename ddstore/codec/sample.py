@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STRETCHES", "sample"]
+__all__ = ["STRETCHES", "sample", "stretch"]
 
 STRETCHES = 4
 _ROWS = 4096
@@ -30,3 +30,18 @@ def sample(values: NDArray[Any], least: int = _ROWS) -> NDArray[Any]:
         return values
     starts = np.arange(STRETCHES) * (n - length) // (STRETCHES - 1)
     return np.concatenate([values[start : start + length] for start in starts])
+
+
+def stretch(values: NDArray[Any], least: int) -> NDArray[Any]:
+    """One stretch from the middle, for what has to learn before it is any good: an eighth of the column or ``least``.
+
+    Args:
+        values: shape (n,).
+        least: how many elements it takes at least.
+
+    Returns:
+        Shape (m,), m <= n.
+    """
+    length = max(least, len(values) // _SHARE)
+    start = max(0, len(values) - length) // 2
+    return values[start : start + length]

@@ -27,7 +27,7 @@ from ddstore.codec.format import (
 )
 from ddstore.codec.lattice import Lattice
 from ddstore.codec.model import Model
-from ddstore.codec.sample import STRETCHES, sample
+from ddstore.codec.sample import STRETCHES, sample, stretch
 from ddstore.codec.side import SideUse
 
 __all__ = ["Coded", "Rows", "drift_of", "encode", "price"]
@@ -94,6 +94,11 @@ class Rows:
         """A part of them to choose by; all of them when they are few."""
         classes = None if self.classes is None else sample(self.classes)
         return replace(self, values=sample(self.values), classes=classes, index=sample(self.index))
+
+    def stretch(self, least: int) -> Rows:
+        """Neighbouring rows from the middle, to choose by; all of them when they are few."""
+        classes = None if self.classes is None else stretch(self.classes, least)
+        return replace(self, values=stretch(self.values, least), classes=classes, index=stretch(self.index, least))
 
     def run(
         self,
