@@ -41,9 +41,10 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
 	m->low_slots = (uint32_t *)(void *)(after + slot_bytes(m->bits));
 	fill(m->slots, slot_bytes(m->bits) / sizeof(uint32_t));
 	fill(m->low_slots, (size_t)DD_CM_LOW_CONTEXTS << m->low_bits);
-	for (uint32_t r = 0; r < DD_CM_ROWS; r++)
-		for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
-			m->weight[r][k] = k < DD_CM_CONTEXTS ? 0.09f : 0.03f;
+	for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
+		m->weight[0][k] = k < DD_CM_CONTEXTS ? 0.09f : 0.03f;
+	for (uint32_t r = 1; r < DD_CM_ROWS; r++)
+		memcpy(m->weight[r], m->weight[0], sizeof m->weight[0]);
 	for (unsigned d = 0; d < DD_CM_LOW_DEPTHS; d++)
 		for (unsigned k = 0; k < DD_CM_LOW_INPUTS; k++)
 			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS || k >= 8 ? 0.1f : 0.0f;
@@ -52,16 +53,15 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
 	for (unsigned i = 0; i < DD_CM_NODES; i++)
 		for (unsigned s = 0; s < DD_CM_SETS; s++)
 			m->second[i][s] = 0.25f;
-	for (unsigned s = 0; s < DD_CM_MAP_STEPS; s++) {
-		float p = dd_squash4(dd_v4_all(((float)s - 16.0f) * 0.5f))[0];
+	for (unsigned s = 0; s < DD_CM_MAP_STEPS; s++)
+		m->map[0][0][s] = dd_squash4(dd_v4_all(((float)s - 16.0f) * 0.5f))[0];
+	for (uint32_t r = 1; r < 2 * DD_CM_MAP_ROWS; r++)
+		memcpy(m->map[r / DD_CM_MAP_ROWS][r % DD_CM_MAP_ROWS], m->map[0][0], sizeof m->map[0][0]);
+	for (int32_t i = 0; i < 4096; i += 4) {
+		const dd_v4 steps = {0.5f, 1.5f, 2.5f, 3.5f};
+		dd_v4 p = (dd_v4_all((float)i) + steps) / dd_v4_all(4096.0f), logit = dd_log4(p / (dd_v4_all(1.0f) - p));
 
-		for (unsigned r = 0; r < DD_CM_MAP_ROWS; r++)
-			m->map[0][r][s] = m->map[1][r][s] = p;
-	}
-	for (int32_t i = 0; i < 4096; i++) {
-		dd_v4 p = dd_v4_all(((float)i + 0.5f) / 4096.0f);
-
-		m->stretch[i] = dd_log4(p / (dd_v4_all(1.0f) - p))[0];
+		memcpy(m->stretch + i, &logit, sizeof logit);
 	}
 	for (uint32_t count = 0; count <= DD_CM_LIMIT; count++)
 		m->rate[count] = (uint16_t)(655360u / (10 * count + 16));
