@@ -1,4 +1,4 @@
-"""Migrations: applied once, in order, verifiably; and their sum is sql/schema.sql."""
+"""Migrations: applied once, in order, verifiably; and their sum is sql/schema.sql with sql/functions.sql."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ _CATALOGS = {
         SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid)
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'ddstore'::regnamespace""",
     "functions": """
-        SELECT proname, pg_get_functiondef(oid), obj_description(oid), proacl::text
+        SELECT proname, CASE WHEN prokind <> 'a' THEN pg_get_functiondef(oid) END, obj_description(oid), proacl::text
         FROM pg_proc WHERE pronamespace = 'ddstore'::regnamespace""",
+    "aggregates": """
+        SELECT p.oid::regprocedure::text, a.aggtransfn::text, a.aggtranstype::regtype::text, a.aggfinalfn::text,
+               a.aggcombinefn::text, p.proparallel
+        FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid WHERE p.pronamespace = 'ddstore'::regnamespace""",
     "types": """
         SELECT typname, typtype, pg_get_userbyid(typowner) FROM pg_type WHERE typnamespace = 'ddstore'::regnamespace""",
     "schema": """
@@ -48,7 +52,8 @@ def _catalogs(conn: Connection) -> dict[str, set[tuple[Any, ...]]]:
 
 def test_the_sum_of_migrations_is_the_schema(plain_database_url: str, empty_database_url: str) -> None:
     with connect(plain_database_url) as migrated, connect(empty_database_url) as built:
-        built.execute((resource_dir("sql") / "schema.sql").read_bytes())
+        for name in ("schema.sql", "functions.sql"):
+            built.execute((resource_dir("sql") / name).read_bytes())
         expected, found = _catalogs(built), _catalogs(migrated)
     assert expected["columns"]
     for what, rows in expected.items():

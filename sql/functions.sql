@@ -1,0 +1,249 @@
+-- Functions for queries: buckets of time, first and last values, aggregates of a range from segments' statistics.
+-- This file is the truth beside schema.sql; migrations/ bring a database there, and a test compares.
+
+-- Buckets of time as TimescaleDB cuts them: from Monday 2000-01-03 on, or, months and years, from January 2000.
+CREATE FUNCTION ddstore.month_bucket(width interval, ts timestamp, origin timestamp) RETURNS timestamp
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    months int;
+    since  interval;
+BEGIN
+    IF NOT isfinite(width) OR NOT isfinite(origin) THEN
+        RAISE EXCEPTION 'time_bucket: width % and origin % must be finite', width, origin
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    months := 12 * extract(year FROM width) + extract(month FROM width);
+    IF months <= 0 OR width - make_interval(months => months) <> '0' THEN
+        RAISE EXCEPTION 'time_bucket: width % is not a positive number of whole months', width
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Months and years cannot be mixed with days or hours.';
+    END IF;
+    IF NOT isfinite(ts) THEN
+        RETURN ts;
+    END IF;
+    since := age(date_trunc('month', ts), date_trunc('month', origin));
+    RETURN date_trunc('month', ts) - make_interval(
+        months => (((12 * extract(year FROM since) + extract(month FROM since))::int % months + months) % months));
+END
+$$;
+
+-- Without months the planner is left with date_bin() alone.
+CREATE FUNCTION ddstore.time_bucket(width interval, ts timestamptz, origin timestamptz DEFAULT '2000-01-03 00:00+00')
+RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN extract(year FROM width) = 0 AND extract(month FROM width) = 0 THEN date_bin(width, ts, origin)
+            ELSE ddstore.month_bucket(width, ts AT TIME ZONE 'UTC', origin AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' END;
+
+CREATE FUNCTION ddstore.time_bucket(width interval, ts timestamp, origin timestamp DEFAULT '2000-01-03')
+RETURNS timestamp
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN extract(year FROM width) = 0 AND extract(month FROM width) = 0 THEN date_bin(width, ts, origin)
+            ELSE ddstore.month_bucket(width, ts, origin) END;
+
+CREATE FUNCTION ddstore.time_bucket(width bigint, ts bigint, origin bigint DEFAULT 0) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    rest bigint;
+BEGIN
+    IF width <= 0 THEN
+        RAISE EXCEPTION 'time_bucket: width % is not greater than zero', width USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    rest := (ts % width - origin % width) % width;
+    RETURN ts - CASE WHEN rest < 0 THEN rest + width ELSE rest END;
+END
+$$;
+
+-- The value at the least and at the greatest time. An aggregate's state has one type, so it is an array of one element:
+-- that holds a value of any type as it is, which no composite type can. Its three lower bounds hold the time, as 64 bits.
+CREATE FUNCTION ddstore.instant(ts bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ts;
+
+CREATE FUNCTION ddstore.instant(ts timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(least(extract(epoch FROM ts) * 1000000, 9223372036854775807), -9223372036854775808)::bigint;
+
+CREATE FUNCTION ddstore.instant(ts timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(least(extract(epoch FROM ts AT TIME ZONE 'UTC') * 1000000, 9223372036854775807),
+                -9223372036854775808)::bigint;
+
+CREATE FUNCTION ddstore.instant_of(state anyarray) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT (array_lower(state, 1)::bigint << 42) | (array_lower(state, 2)::bigint << 21) | array_lower(state, 3) $$;
+
+CREATE FUNCTION ddstore.value_at(value anyelement, instant bigint) RETURNS anyarray
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT array_fill(value, '{1,1,1}',
+                  ARRAY[instant >> 42, (instant >> 21) & 2097151, instant & 2097151]::int[]) $$;
+
+CREATE FUNCTION ddstore.first_step(state anyarray, value anyelement, ts anycompatible) RETURNS anyarray
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    instant bigint := ddstore.instant(ts);
+BEGIN
+    IF instant IS NULL OR instant >= ddstore.instant_of(state) THEN
+        RETURN state;
+    END IF;
+    RETURN ddstore.value_at(value, instant);
+END
+$$;
+
+CREATE FUNCTION ddstore.last_step(state anyarray, value anyelement, ts anycompatible) RETURNS anyarray
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    instant bigint := ddstore.instant(ts);
+BEGIN
+    IF instant IS NULL OR instant <= ddstore.instant_of(state) THEN
+        RETURN state;
+    END IF;
+    RETURN ddstore.value_at(value, instant);
+END
+$$;
+
+CREATE FUNCTION ddstore.first_of(a anyarray, b anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) < ddstore.instant_of(a) THEN b ELSE a END $$;
+
+CREATE FUNCTION ddstore.last_of(a anyarray, b anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) > ddstore.instant_of(a) THEN b ELSE a END $$;
+
+CREATE FUNCTION ddstore.value_of(state anyarray) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT state[array_lower(state, 1)][array_lower(state, 2)][array_lower(state, 3)] $$;
+
+CREATE AGGREGATE ddstore.first(value anyelement, ts anycompatible) (
+    SFUNC = ddstore.first_step, STYPE = anyarray, FINALFUNC = ddstore.value_of, COMBINEFUNC = ddstore.first_of,
+    PARALLEL = SAFE);
+
+CREATE AGGREGATE ddstore.last(value anyelement, ts anycompatible) (
+    SFUNC = ddstore.last_step, STYPE = anyarray, FINALFUNC = ddstore.value_of, COMBINEFUNC = ddstore.last_of,
+    PARALLEL = SAFE);
+
+-- Runs with the caller's rights and search path, whose operators compare keys. STABLE, and all of the answer is one
+-- statement of the calling query's snapshot: a row that compaction moves meanwhile is counted once.
+CREATE FUNCTION ddstore.range_agg(
+    relation regclass, column_name text, key jsonb, t0 anycompatible, t1 anycompatible,
+    OUT count bigint, OUT min numeric, OUT max numeric, OUT sum numeric, OUT avg numeric)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET extra_float_digits = 1 AS $$
+#variable_conflict use_column
+DECLARE
+    managed      ddstore.managed_table;
+    given        text[];   -- the key
+    key_names    text;
+    key_count    int;
+    rows_key     text;     -- what holds for the rows of the series, and for its segments
+    segments_key text;
+    time_name    text;
+    time_type    text;
+    source       text;     -- of the column, in segments
+    sum_type     text;
+    sums         text;     -- of rows
+    beyond       text[];   -- what holds for a segment that begins before t0, and for one that ends after t1
+    parts        text;
+BEGIN
+    IF row_security_active(relation::oid) THEN
+        RAISE EXCEPTION 'range_agg: row-level security of % applies to role %', relation, current_user
+            USING ERRCODE = 'feature_not_supported', HINT = 'Aggregate with SELECT: it follows the policies.';
+    END IF;
+    SELECT t.* INTO managed FROM ddstore.managed_table t WHERE t.relation = range_agg.relation;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'range_agg: % is not a managed table', coalesce(relation::text, 'NULL')
+            USING ERRCODE = 'wrong_object_type', HINT = 'The view ddstore.tables lists those that are.';
+    ELSIF managed.cold IS NULL THEN
+        RAISE EXCEPTION 'range_agg: SQL does not see the cold rows of %', relation
+            USING ERRCODE = 'feature_not_supported', HINT = 'Switch the extension on: ddstore migrate.';
+    END IF;
+
+    -- The cold table knows which column of a segment is which, whatever the table calls it by now.
+    SELECT coalesce(string_agg(quote_ident(k.name), ', ' ORDER BY k.place), 'none'), count(*),
+           coalesce(string_agg('v.' || quote_ident(k.name) || k.condition, ' AND '), 'true'),
+           coalesce(string_agg('s.' || k.source || k.condition, ' AND '), 'true')
+    INTO key_names, key_count, rows_key, segments_key
+    FROM (SELECT c.name, c.source, c.place,
+                 CASE WHEN key ->> (c.place - 1) IS NULL THEN ' IS NULL'
+                      ELSE ' = $3[' || c.place || ']::' || c.type END AS condition
+          FROM (SELECT a.attname AS name, o.option_value AS source, format_type(a.atttypid, -1) AS type,
+                       row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place
+                FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
+                WHERE a.attrelid = managed.cold AND o.option_name = 'segment_column' AND o.option_value ~ '^k\d+$') c) k;
+    IF jsonb_typeof(key) IS DISTINCT FROM 'array' OR jsonb_array_length(key) <> key_count THEN
+        RAISE EXCEPTION 'range_agg: % is no key of % (key columns: %)', coalesce(key::text, 'NULL'), relation, key_names
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give the values of its key columns as a JSON array, in that order; [] where there are none.';
+    END IF;
+    given := ARRAY(SELECT jsonb_array_elements_text(key));
+    SELECT quote_ident(a.attname), format_type(a.atttypid, -1) INTO time_name, time_type
+    FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
+    WHERE a.attrelid = managed.cold AND o.option_name = 'segment_column' AND o.option_value = 'time';
+    SELECT o.option_value, format_type(s.atttypid, -1) INTO source, sum_type
+    FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
+    JOIN pg_attribute s ON s.attrelid = managed.segments AND s.attname = o.option_value || '_sum'
+    WHERE a.attrelid = managed.cold AND a.attname = column_name AND o.option_name = 'segment_column';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'range_agg: % has no value column % of numbers', relation, coalesce(column_name, 'NULL')
+            USING ERRCODE = 'undefined_column', HINT = 'Only float4, float8, int2, int4 and int8 are summed up in segments.';
+    END IF;
+
+    -- In what follows $1 and $2 are t0 and t1, where NULL is no limit.
+    sums := format(
+        'SELECT count(v.%1$I) AS count, min(v.%1$I) AS min, max(v.%1$I) AS max, sum(v.%1$I::%2$s)::%2$s AS sum',
+        column_name, sum_type);
+    rows_key := rows_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND v.%s >= $1::%s', time_name, time_type) END
+                         || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND v.%s < $2::%s', time_name, time_type) END;
+    IF NOT has_table_privilege(managed.segments, 'SELECT') THEN
+        parts := format('%s FROM %s v WHERE %s', sums, relation, rows_key);
+    ELSE
+        beyond := ARRAY[CASE WHEN t0 IS NULL THEN 'false' ELSE format('s.t_min < $1::%s', time_type) END,
+                        CASE WHEN t1 IS NULL THEN 'false' ELSE format('s.t_max >= $2::%s', time_type) END];
+        segments_key := segments_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND s.t_max >= $1::%s', time_type) END
+                                     || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND s.t_min < $2::%s', time_type) END;
+        -- Segments of a series may overlap in time. A chain of such that reaches beyond the range is read row by row:
+        -- the one at t0 ends at "low", the one at t1 begins at "high". Between them the segments' statistics do.
+        parts := format(
+            'WITH piece AS (SELECT s.t_min, s.t_max, s.t_min <= max(s.t_max) OVER ('
+            '                          ORDER BY s.t_min, s.t_max ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS joined'
+            '               FROM %1$s s WHERE %2$s),'
+            '     link AS (SELECT p.*, count(*) FILTER (WHERE p.joined IS NOT TRUE) OVER ('
+            '                          ORDER BY p.t_min, p.t_max ROWS UNBOUNDED PRECEDING) AS chain FROM piece p),'
+            '     edge AS MATERIALIZED (SELECT max(s.t_max) FILTER (WHERE %3$s) AS low, min(s.t_min) FILTER (WHERE %4$s) AS high'
+            '                           FROM (SELECT min(l.t_min) AS t_min, max(l.t_max) AS t_max'
+            '                                 FROM link l GROUP BY l.chain) s)'
+            ' SELECT sum(s.%5$s_count) AS count, min(s.%5$s_min) AS min, max(s.%5$s_max) AS max, sum(s.%5$s_sum) AS sum'
+            ' FROM %1$s s WHERE %2$s AND (s.t_min <= (SELECT low FROM edge)) IS NOT TRUE'
+            '                        AND (s.t_max >= (SELECT high FROM edge)) IS NOT TRUE'
+            ' UNION ALL %6$s FROM %7$s v WHERE %8$s AND v.%9$s <= (SELECT low FROM edge)'
+            ' UNION ALL %6$s FROM %7$s v WHERE %8$s AND v.%9$s >= (SELECT high FROM edge)'
+            '                                       AND (v.%9$s <= (SELECT low FROM edge)) IS NOT TRUE'
+            ' UNION ALL %6$s FROM ONLY %7$s v WHERE %8$s AND (v.%9$s <= (SELECT low FROM edge)) IS NOT TRUE'
+            '                                            AND (v.%9$s >= (SELECT high FROM edge)) IS NOT TRUE',
+            managed.segments, segments_key, beyond[1], beyond[2], source, sums, relation, rows_key, time_name);
+    END IF;
+    -- The shortest text of a float8 is the number itself, which a cast to numeric would round.
+    EXECUTE format('SELECT a.count, a.min::%1$s::text::numeric, a.max::%1$s::text::numeric, a.sum::text::numeric,'
+                   '       (a.sum / nullif(a.count, 0))::text::numeric'
+                   ' FROM (SELECT coalesce(sum(p.count), 0)::bigint AS count, min(p.min) AS min, max(p.max) AS max,'
+                   '              sum(p.sum) AS sum FROM (%2$s) p) a', sum_type, parts)
+    INTO count, min, max, sum, avg USING t0, t1, given;
+END
+$$;
+
+COMMENT ON FUNCTION ddstore.time_bucket(interval, timestamptz, timestamptz) IS
+    'Start of the bucket of time that ts is in; buckets are counted from origin, in UTC. Of an origin, widths of months '
+    'and years use the month only.';
+COMMENT ON FUNCTION ddstore.time_bucket(interval, timestamp, timestamp) IS
+    'Start of the bucket of time that ts is in; buckets are counted from origin, of which widths of months and years use '
+    'the month only.';
+COMMENT ON FUNCTION ddstore.time_bucket(bigint, bigint, bigint) IS
+    'Start of the bucket of integers that ts is in; buckets are counted from origin.';
+COMMENT ON FUNCTION ddstore.month_bucket(interval, timestamp, timestamp) IS 'time_bucket() for widths of months and years.';
+COMMENT ON AGGREGATE ddstore.first(anyelement, anycompatible) IS
+    'The value at the least time; rows whose time is NULL do not count. Times: timestamptz, timestamp, bigint.';
+COMMENT ON AGGREGATE ddstore.last(anyelement, anycompatible) IS
+    'The value at the greatest time; rows whose time is NULL do not count. Times: timestamptz, timestamp, bigint.';
+COMMENT ON FUNCTION ddstore.instant(bigint) IS 'A time as first() and last() compare it.';
+COMMENT ON FUNCTION ddstore.instant(timestamp) IS 'A time as first() and last() compare it: microseconds since 1970.';
+COMMENT ON FUNCTION ddstore.instant(timestamptz) IS 'A time as first() and last() compare it: microseconds since 1970.';
+COMMENT ON FUNCTION ddstore.value_at(anyelement, bigint) IS 'State of first() and last(): a value with its time.';
+COMMENT ON FUNCTION ddstore.instant_of(anyarray) IS 'The time in a state of first() and last().';
+COMMENT ON FUNCTION ddstore.value_of(anyarray) IS 'The value in a state of first() and last(): what they return.';
+COMMENT ON FUNCTION ddstore.first_step(anyarray, anyelement, anycompatible) IS 'first() takes a row in.';
+COMMENT ON FUNCTION ddstore.last_step(anyarray, anyelement, anycompatible) IS 'last() takes a row in.';
+COMMENT ON FUNCTION ddstore.first_of(anyarray, anyarray) IS 'first() joins two states.';
+COMMENT ON FUNCTION ddstore.last_of(anyarray, anyarray) IS 'last() joins two states.';
+COMMENT ON FUNCTION ddstore.range_agg(regclass, text, jsonb, anycompatible, anycompatible) IS
+    'count, min, max, sum and avg of a column of one series where t0 <= time < t1 (NULL: no limit), from the statistics of '
+    'segments where the caller may read them. count, min and max are exact for what is read back, as are sum and avg of '
+    'integers; of floats they may differ from a query''s by the order in which floats are added.';
