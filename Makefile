@@ -9,7 +9,7 @@ NATIVE := $(wildcard ddstore/_native/core/*.[ch] ddstore/_native/python/*.[ch])
 DATA ?=
 PG_CONFIG ?=
 
-.PHONY: demo test lint format fuzz extension bench-ratio bench-roundtrip bench-sql bench-ingest clean
+.PHONY: demo test lint format fuzz extension bench-ratio bench-roundtrip bench-sql bench-ingest bench-bound bench-ablation clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ddstore demo $(DATA) --out demo.png
@@ -34,7 +34,7 @@ fuzz:
 extension: $(VENV)/.installed
 	$(BIN)/ddstore extension install --pg-config $(or $(PG_CONFIG),$(shell command -v pg_config))
 
-bench-ratio bench-roundtrip bench-sql bench-ingest: bench-%: $(VENV)/.bench
+bench-ratio bench-roundtrip bench-sql bench-ingest bench-bound bench-ablation: bench-%: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.$*
 
 $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt tools/make-venv $(NATIVE)
