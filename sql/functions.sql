@@ -154,7 +154,7 @@ BEGIN
     INTO key_names, key_count, rows_key, segments_key
     FROM (SELECT c.name, c.source, c.place,
                  CASE WHEN key ->> (c.place - 1) IS NULL THEN ' IS NULL'
-                      ELSE ' = $3[' || c.place || ']::' || c.type END AS condition
+                      ELSE ' = (SELECT $3[' || c.place || ']::' || c.type || ')' END AS condition
           FROM (SELECT a.attname AS name, o.option_value AS source, format_type(a.atttypid, -1) AS type,
                        row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place
                 FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
@@ -177,19 +177,20 @@ BEGIN
             USING ERRCODE = 'undefined_column', HINT = 'Only float4, float8, int2, int4 and int8 are summed up in segments.';
     END IF;
 
-    -- In what follows $1 and $2 are t0 and t1, where NULL is no limit.
+    -- In what follows $1 and $2 are t0 and t1, where NULL is no limit. Casts from text are subqueries, so that they run
+    -- once and not for every row.
     sums := format(
         'SELECT count(v.%1$I) AS count, min(v.%1$I) AS min, max(v.%1$I) AS max, sum(v.%1$I::%2$s)::%2$s AS sum',
         column_name, sum_type);
-    rows_key := rows_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND v.%s >= $1::%s', time_name, time_type) END
-                         || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND v.%s < $2::%s', time_name, time_type) END;
+    rows_key := rows_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND v.%s >= (SELECT $1::%s)', time_name, time_type) END
+                         || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND v.%s < (SELECT $2::%s)', time_name, time_type) END;
     IF NOT has_table_privilege(managed.segments, 'SELECT') THEN
         parts := format('%s FROM %s v WHERE %s', sums, relation, rows_key);
     ELSE
-        beyond := ARRAY[CASE WHEN t0 IS NULL THEN 'false' ELSE format('s.t_min < $1::%s', time_type) END,
-                        CASE WHEN t1 IS NULL THEN 'false' ELSE format('s.t_max >= $2::%s', time_type) END];
-        segments_key := segments_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND s.t_max >= $1::%s', time_type) END
-                                     || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND s.t_min < $2::%s', time_type) END;
+        beyond := ARRAY[CASE WHEN t0 IS NULL THEN 'false' ELSE format('s.t_min < (SELECT $1::%s)', time_type) END,
+                        CASE WHEN t1 IS NULL THEN 'false' ELSE format('s.t_max >= (SELECT $2::%s)', time_type) END];
+        segments_key := segments_key || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND s.t_max >= (SELECT $1::%s)', time_type) END
+                                     || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND s.t_min < (SELECT $2::%s)', time_type) END;
         -- Segments of a series may overlap in time. A chain of such that reaches beyond the range is read row by row:
         -- the one at t0 ends at "low", the one at t1 begins at "high". Between them the segments' statistics do.
         parts := format(

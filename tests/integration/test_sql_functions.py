@@ -119,7 +119,7 @@ def test_a_fixed_width_costs_what_date_bin_costs(plain: Connection) -> None:
 
 # --- first and last
 
-VALUES = {
+VALUES: dict[str, list[Any]] = {
     "float8": ["NaN", "-0", "1e-310", "-Infinity", None],
     "text": ["", "{}", 'a "b",c', None, "NULL"],
     "int2": [1, -32768, None, 0, 7],
@@ -132,7 +132,7 @@ VALUES = {
 @pytest.mark.parametrize("time_type", ["timestamptz", "timestamp", "bigint"])
 @pytest.mark.parametrize("type_", VALUES)
 def test_first_and_last_are_the_ends_of_an_ordered_query(plain: Connection, type_: str, time_type: str) -> None:
-    at = (
+    at: list[Any] = (
         [3, -(2**62), 2**62, None, 0]
         if time_type == "bigint"
         else ["2024-01-01", "infinity", "-infinity", None, "0044-03-15 BC"]
