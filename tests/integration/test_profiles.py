@@ -321,7 +321,7 @@ def test_on_the_command_line(cli: Cli) -> None:
         "hot_for_seconds": 7200.0,
     }
     back = cli("policy", "t", "--profile", "balanced", "--segment-rows", "0", "--json").json
-    assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 16384, 64)
+    assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 32768, 64)
     (stats,) = cli("stats", "--json").json
     assert (stats["profile"], stats["segment_rows"]) == ("balanced", 16384)
     (coding,) = stats["columns"][0]["codings"]
