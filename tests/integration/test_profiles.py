@@ -323,7 +323,7 @@ def test_on_the_command_line(cli: Cli) -> None:
     back = cli("policy", "t", "--profile", "balanced", "--segment-rows", "0", "--json").json
     assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 32768, 64)
     (stats,) = cli("stats", "--json").json
-    assert (stats["profile"], stats["segment_rows"]) == ("balanced", 16384)
+    assert (stats["profile"], stats["segment_rows"]) == ("balanced", 32768)
     (coding,) = stats["columns"][0]["codings"]
     assert (coding["segments"], coding["rows"], coding["share"]) == (1, 3000, 1.0)
     shown = cli("stats", "t").out
