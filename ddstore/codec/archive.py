@@ -28,6 +28,7 @@ _DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
 _SMOOTH = 2.0  # bits per row
 _ROUNDS = 3
+_SMALLEST_UNIT = 1e-290  # of a column to be conditioned on: its inverse is finite
 _LEARNT = 8192  # rows after which the strong coder shows what it is worth
 
 Use = tuple[SideUse, ...]
@@ -129,15 +130,15 @@ def _related(rows: Rows, sides: Sequence[Side]) -> Use:
     own = _moves(rows.index[plain])
     ranked = []
     for side in sides:
-        if side.unit == 0.0:
+        if not side.unit > _SMALLEST_UNIT:
             continue
-        other = np.rint((side.values[plain].astype(np.float64) - side.offset) / side.unit)
-        other = np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0)
-        moves = _moves(other)
-        relation = _relation(own, moves)
+        with np.errstate(over="ignore", invalid="ignore"):
+            other = np.rint((side.values[plain].astype(np.float64) - side.offset) / side.unit)
+            moves = _moves(np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0))
+            relation = _relation(own, moves)
         if relation > _RELATED:
-            low = int(np.mean(np.ceil(np.log2(np.abs(moves) + 1)))) if len(moves) else 0
-            ranked.append((relation, SideUse(side, 1.0 / side.unit, side.offset, min(low, 62))))
+            low = float(np.mean(np.minimum(np.ceil(np.log2(np.abs(moves) + 1)), 62)))
+            ranked.append((relation, SideUse(side, 1.0 / side.unit, side.offset, int(low))))
     ranked.sort(key=lambda pair: -pair[0])
     return tuple(use for _, use in ranked[:_MOST_SIDES])
 
@@ -183,16 +184,18 @@ def _departing_with(contender: _Contender, sides: Sequence[Side]) -> SideUse | N
     own = _departures(contender.rows.index[plain])
     best, use = _RELATED, None
     for side in sides:
-        if side.unit == 0.0:
+        if not side.unit > _SMALLEST_UNIT:
             continue
-        other = _departures(np.nan_to_num(side.values[plain].astype(np.float64), posinf=0.0, neginf=0.0))
-        power = float(np.mean(other**2)) if len(other) else 0.0
-        spread = np.sqrt(power * float(np.mean(own**2))) if len(own) else 0.0
-        if not (spread > 0 and np.isfinite(spread)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            other = _departures(np.nan_to_num(side.values[plain].astype(np.float64), posinf=0.0, neginf=0.0))
+            power = float(np.mean(other**2)) if len(other) else 0.0
+            spread = float(np.sqrt(power * np.mean(own**2))) if len(own) else 0.0
+            product = float(np.mean(own * other)) if len(own) else 0.0
+        if not (0 < spread < np.inf and abs(product) < np.inf):
             continue
-        product = float(np.mean(own * other))
-        if abs(product) / spread > best:
-            best, use = abs(product) / spread, SideUse(side, product / power, side.offset, 0)
+        scale = product / power
+        if abs(product) / spread > best and 0 < abs(scale) < np.inf:
+            best, use = abs(product) / spread, SideUse(side, scale, side.offset, 0)
     return use
 
 

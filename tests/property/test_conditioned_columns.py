@@ -196,3 +196,26 @@ def test_decoding_with_other_columns_than_those_named() -> None:
     for others in ([(crc, 9, side)], [(crc, 1, side[1:])], [(crc, 2, side)], [(crc, 1, side)] * 4):
         with pytest.raises(ValueError, match="condition"):
             _native.decode_column(residual, None, None, 2, N, -1, others)
+
+
+@pytest.mark.parametrize("size", [1e-305, 1e-150, 1.0, 1e150, 1e300])
+def test_columns_of_every_magnitude_may_stand_beside_each_other(size: float) -> None:
+    rng = np.random.default_rng(4)
+    walk = np.rint(rng.normal(0, 3, 3000).cumsum())
+    first = encode_column(walk * size, None, type="float8", bound=Absolute(size * 0.7), profile=Profile.ARCHIVE)
+    second = encode_column(
+        walk * 2.0 + rng.normal(0, 0.2, 3000),
+        None,
+        type="float8",
+        bound=Absolute(0.5),
+        profile=Profile.ARCHIVE,
+        sides=[first.side],
+    )
+    third = (
+        encode_column(
+            walk / size, None, type="float8", bound=Absolute(0.7 / size), profile=Profile.ARCHIVE, sides=[second.side]
+        )
+        if size > 1e-300
+        else second
+    )
+    assert first.n == second.n == third.n
