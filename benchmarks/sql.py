@@ -1,84 +1,82 @@
-"""The table in SQL, cold, against a heap table of the same rows with a btree on (series, time), in the same run."""
+"""Managed tables in SQL, beside a plain heap table with btrees on (series, time) and (time), in the same run.
+
+Rows are real series, repeated from other places until there are enough, one value every ten seconds, written in the
+order in which they would arrive. Where the server of --url has TimescaleDB (it must be in shared_preload_libraries),
+the same rows are in its columnstore, too.
+
+Queries run on one core and are timed by libpq: until all rows are there, in binary. "Warm" is the median of runs in
+turn, table after table, each with a connection of its own. "Cold" (embedded server only) is the median of runs after
+the server was restarted and its files were dropped from the operating system's cache, which takes no rights but those
+on the files; catalogs are warmed by EXPLAIN. Ratio is heap by ddstore: of time, and of bytes.
+"""
 
 from __future__ import annotations
 
-import json
-import time
+import argparse
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-import numpy as np
+from benchmarks.common import RESULTS, parser, save, show
+from benchmarks.sql_queries import HEADER, Row, run_queries
+from benchmarks.sql_server import Bench, a_bench
+from benchmarks.sql_tables import (
+    HEAP,
+    VARIANTS,
+    disk_bytes,
+    fill_heap,
+    fill_managed,
+    fill_timescale,
+    managed_bytes,
+    series_of,
+    timescale_bytes,
+)
+from benchmarks.sql_writes import copy_rows, watch_compaction
 
-from benchmarks.common import a_store, load, parser, report
-from ddstore import Absolute, Series, Store
-
-HOUR = "SELECT time, value FROM {} WHERE series = 'pow' AND time >= '2008-03-01 10:00' AND time < '2008-03-01 11:00'"
-QUERIES = {
-    "one hour of one series": HOUR,
-    "one day, avg": HOUR.replace("time, value", "avg(value)").replace("01 11:00", "02 10:00"),
-    "full scan: count, sum": "SELECT count(*), sum(value) FROM {}",
-    "full scan: count, sum, max": "SELECT count(*), sum(value), max(value) FROM {}",
-}
+#: How many times smaller than the heap table with its indexes a managed table has to be: lossless, and lossy.
+SMALLER = {True: 40.0, False: 100.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and report."""
     options = parser(__doc__)
-    options.add_argument("--times", type=int, default=7, help="warm runs of each query; the median counts")
+    options.add_argument("--rows", type=int, default=10_000_000, help="rows in all (%(default)s)")
+    options.add_argument("--series", type=int, default=50, help="series that they belong to (%(default)s)")
+    options.add_argument("--budget", type=float, default=2.0, help="seconds per query and table, warm (%(default)s)")
+    options.add_argument("--limit", type=float, default=60.0, help="seconds to wait for a query (%(default)s)")
+    options.add_argument("--cold", type=int, default=3, help="restarts per query with cold caches (%(default)s)")
+    options.add_argument("--seconds", type=float, default=600.0, help="of compaction beside readers (%(default)s)")
+    options.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV (%(default)s)")
     given = options.parse_args(arguments)
-    values = load(given.data, "pow")["values"].astype(np.float64)
-    moments = np.datetime64("2006-12-16T17:24:00", "us") + np.arange(len(values)) * np.timedelta64(60, "s")
-    with a_store(given.url) as store:
-        store.write(Series("pow", moments, values, max_error=Absolute(0.1)))
-        with store.connection() as conn:
-            conn.execute("CREATE TABLE heap AS SELECT * FROM ddstore.samples")
-            conn.execute("CREATE INDEX ON heap (series, time)")
-        store.compact(train="never", all=True)
-        with store.connection() as conn:
-            conn.commit()
-            conn.autocommit = True
-            conn.execute("VACUUM ANALYZE heap")
-            conn.autocommit = False
-        rows: list[list[object]] = []
-        for name, query in QUERIES.items():
-            cold, plan = measure(store, query.format("ddstore.samples"), given.times)
-            heap, _ = measure(store, query.format("heap"), given.times)
-            decoded = plan.get("Segments Decoded", 0)
-            rows.append([name, cold * 1e3, heap * 1e3, heap / cold, decoded, plan.get("Segments Total", 0)])
-        with store.connection() as conn:
-            size = "SELECT pg_total_relation_size(%s::regclass)"
-            heap_bytes = conn.execute(size, ["heap"]).fetchone()
-        assert heap_bytes is not None
-        stats = store.stats("ddstore.samples")[0]
-        whole = stats.segments_size + stats.model_bytes + stats.encoder_bytes
-        rows.append(["bytes on disk, indexes included", whole, heap_bytes[0], heap_bytes[0] / whole, "", ""])
-    report("sql", ["query", "ddstore ms", "heap ms", "heap / ddstore", "segments decoded", "of"], rows)
+    with a_bench(given.url, given.rows) as bench:
+        rows = [row.cells() for row in measure(bench, given)]
+    kept = [place for place in range(len(HEADER)) if any(row[place] != "" for row in rows)]
+    header, rows = [HEADER[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    show("sql", header, rows)
+    save(given.out, "sql", header, rows)
 
 
-def measure(store: Store, query: str, times: int) -> tuple[float, dict[str, Any]]:
-    """Median warm seconds, and the foreign scan's figures from EXPLAIN ANALYZE."""
-    with store.connection() as conn:
-        conn.execute("SET max_parallel_workers_per_gather = 0")
-        conn.execute(query).fetchall()
-        seconds = []
-        for _ in range(times):
-            started = time.perf_counter()
-            conn.execute(query).fetchall()
-            seconds.append(time.perf_counter() - started)
-        row = conn.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}").fetchone()
-    assert row is not None
-    plan = json.loads(row[0]) if isinstance(row[0], str) else row[0]
-    return float(np.median(seconds)), find(plan[0]["Plan"])
-
-
-def find(node: dict[str, Any]) -> dict[str, Any]:
-    """The plan node that scans segments, or an empty one."""
-    if "Segments Decoded" in node:
-        return node
-    for child in node.get("Plans", ()):
-        if found := find(child):
-            return found
-    return {}
+def measure(bench: Bench, given: argparse.Namespace) -> list[Row]:
+    """Every line of the results."""
+    each = given.rows // given.series
+    values = series_of(given.data, given.series, each)
+    fill_heap(bench, values)
+    timescale = fill_timescale(bench)
+    heap = disk_bytes(bench, HEAP)
+    peer = timescale_bytes(bench) / 1e6 if timescale else None
+    speeds: list[Row] = []
+    sizes: list[Row] = []
+    for variant in VARIANTS:
+        speed = fill_managed(bench, variant, values) / 1e6
+        size, least = managed_bytes(bench, variant), SMALLER[variant.lossless]
+        speeds.append(Row("compaction", variant.label, "warm", "M rows/s", speed))
+        what = "on disk, with hot rows, indexes and models"
+        aim, met = f">= {least:g}", heap / size >= least
+        sizes.append(Row(what, variant.label, "", "MB", size / 1e6, heap / 1e6, peer, aim, met))
+    found = run_queries(bench, each, budget=given.budget, limit=given.limit, cold_runs=given.cold, timescale=timescale)
+    found += sizes + speeds + copy_rows(bench, min(1_000_000, each * given.series))
+    if given.seconds:
+        found += watch_compaction(bench, each, given.seconds)
+    return found
 
 
 if __name__ == "__main__":
