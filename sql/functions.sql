@@ -1,9 +1,12 @@
 -- Functions for queries: buckets of time, first and last values, aggregates of a range from segments' statistics.
 -- This file is the truth beside schema.sql; migrations/ bring a database there, and a test compares.
+--
+-- Whatever the caller's search path names, only PostgreSQL's own functions and operators run: a body is bound when it is
+-- created (RETURN ...), or fixes the path, or, where it runs with every row and fixing would be dear, names their schema.
 
 -- Buckets of time as TimescaleDB cuts them: from Monday 2000-01-03 on, or, months and years, from January 2000.
 CREATE FUNCTION ddstore.month_bucket(width interval, ts timestamp, origin timestamp) RETURNS timestamp
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     months int;
     since  interval;
@@ -39,18 +42,18 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN extract(year FROM width) = 0 AND extract(month FROM width) = 0 THEN date_bin(width, ts, origin)
             ELSE ddstore.month_bucket(width, ts, origin) END;
 
-CREATE FUNCTION ddstore.time_bucket(width bigint, ts bigint, origin bigint DEFAULT 0) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-DECLARE
-    rest bigint;
+CREATE FUNCTION ddstore.refuse_width(width bigint) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF width <= 0 THEN
-        RAISE EXCEPTION 'time_bucket: width % is not greater than zero', width USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    rest := (ts % width - origin % width) % width;
-    RETURN ts - CASE WHEN rest < 0 THEN rest + width ELSE rest END;
+    RAISE EXCEPTION 'time_bucket: width % is not greater than zero', width USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
+
+CREATE FUNCTION ddstore.time_bucket(width bigint, ts bigint, origin bigint DEFAULT 0) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN width <= 0 THEN ddstore.refuse_width(width)
+            WHEN (ts % width - origin % width) % width < 0 THEN ts - ((ts % width - origin % width) % width + width)
+            ELSE ts - (ts % width - origin % width) % width END;
 
 -- The value at the least and at the greatest time. An aggregate's state has one type, so it is an array of one element:
 -- that holds a value of any type as it is, which no composite type can. Its three lower bounds hold the time, as 64 bits.
@@ -64,19 +67,23 @@ RETURN greatest(least(extract(epoch FROM ts AT TIME ZONE 'UTC') * 1000000, 92233
                 -9223372036854775808)::bigint;
 
 CREATE FUNCTION ddstore.instant_of(state anyarray) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT (array_lower(state, 1)::bigint << 42) | (array_lower(state, 2)::bigint << 21) | array_lower(state, 3) $$;
+AS $$ SELECT (pg_catalog.array_lower(state, 1)::bigint OPERATOR(pg_catalog.<<) 42)
+             OPERATOR(pg_catalog.|) (pg_catalog.array_lower(state, 2)::bigint OPERATOR(pg_catalog.<<) 21)
+             OPERATOR(pg_catalog.|) pg_catalog.array_lower(state, 3)::bigint $$;
 
 CREATE FUNCTION ddstore.value_at(value anyelement, instant bigint) RETURNS anyarray
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT array_fill(value, '{1,1,1}',
-                  ARRAY[instant >> 42, (instant >> 21) & 2097151, instant & 2097151]::int[]) $$;
+AS $$ SELECT pg_catalog.array_fill(value, '{1,1,1}'::int[], ARRAY[
+          instant OPERATOR(pg_catalog.>>) 42,
+          (instant OPERATOR(pg_catalog.>>) 21) OPERATOR(pg_catalog.&) 2097151::bigint,
+          instant OPERATOR(pg_catalog.&) 2097151::bigint]::int[]) $$;
 
 CREATE FUNCTION ddstore.first_step(state anyarray, value anyelement, ts anycompatible) RETURNS anyarray
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     instant bigint := ddstore.instant(ts);
 BEGIN
-    IF instant IS NULL OR instant >= ddstore.instant_of(state) THEN
+    IF instant IS NULL OR instant OPERATOR(pg_catalog.>=) ddstore.instant_of(state) THEN
         RETURN state;
     END IF;
     RETURN ddstore.value_at(value, instant);
@@ -88,7 +95,7 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     instant bigint := ddstore.instant(ts);
 BEGIN
-    IF instant IS NULL OR instant <= ddstore.instant_of(state) THEN
+    IF instant IS NULL OR instant OPERATOR(pg_catalog.<=) ddstore.instant_of(state) THEN
         RETURN state;
     END IF;
     RETURN ddstore.value_at(value, instant);
@@ -96,13 +103,15 @@ END
 $$;
 
 CREATE FUNCTION ddstore.first_of(a anyarray, b anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) < ddstore.instant_of(a) THEN b ELSE a END $$;
+AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) OPERATOR(pg_catalog.<) ddstore.instant_of(a)
+                  THEN b ELSE a END $$;
 
 CREATE FUNCTION ddstore.last_of(a anyarray, b anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) > ddstore.instant_of(a) THEN b ELSE a END $$;
+AS $$ SELECT CASE WHEN a IS NULL OR ddstore.instant_of(b) OPERATOR(pg_catalog.>) ddstore.instant_of(a)
+                  THEN b ELSE a END $$;
 
 CREATE FUNCTION ddstore.value_of(state anyarray) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT state[array_lower(state, 1)][array_lower(state, 2)][array_lower(state, 3)] $$;
+AS $$ SELECT state[pg_catalog.array_lower(state, 1)][pg_catalog.array_lower(state, 2)][pg_catalog.array_lower(state, 3)] $$;
 
 CREATE AGGREGATE ddstore.first(value anyelement, ts anycompatible) (
     SFUNC = ddstore.first_step, STYPE = anyarray, FINALFUNC = ddstore.value_of, COMBINEFUNC = ddstore.first_of,
@@ -112,12 +121,26 @@ CREATE AGGREGATE ddstore.last(value anyelement, ts anycompatible) (
     SFUNC = ddstore.last_step, STYPE = anyarray, FINALFUNC = ddstore.value_of, COMBINEFUNC = ddstore.last_of,
     PARALLEL = SAFE);
 
--- Runs with the caller's rights and search path, whose operators compare keys. STABLE, and all of the answer is one
--- statement of the calling query's snapshot: a row that compaction moves meanwhile is counted once.
+-- The path of what follows does not name the schemas of keys' types, whose operators compare them.
+CREATE FUNCTION ddstore.key_equals(type oid) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT coalesce(max(format('OPERATOR(%s.%s)', o.oprnamespace::regnamespace, o.oprname)), 'OPERATOR(pg_catalog.=)')
+    FROM pg_type y
+    JOIN pg_opclass c ON c.opcdefault AND c.opcintype IN (y.oid, nullif(y.typbasetype, 0))
+    JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop p ON p.amopfamily = c.opcfamily AND p.amopstrategy = 3
+                  AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+    JOIN pg_operator o ON o.oid = p.amopopr
+    WHERE y.oid = type;
+END;
+
+-- Runs with the caller's rights. STABLE, and all of the answer is one statement of the calling query's snapshot: a row
+-- that compaction moves meanwhile is counted once.
 CREATE FUNCTION ddstore.range_agg(
     relation regclass, column_name text, key jsonb, t0 anycompatible, t1 anycompatible,
     OUT count bigint, OUT min numeric, OUT max numeric, OUT sum numeric, OUT avg numeric)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET extra_float_digits = 1 AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $$
 #variable_conflict use_column
 DECLARE
     managed      ddstore.managed_table;
@@ -154,9 +177,10 @@ BEGIN
     INTO key_names, key_count, rows_key, segments_key
     FROM (SELECT c.name, c.source, c.place,
                  CASE WHEN key ->> (c.place - 1) IS NULL THEN ' IS NULL'
-                      ELSE ' = (SELECT $3[' || c.place || ']::' || c.type || ')' END AS condition
+                      ELSE ' ' || c.equals || ' (SELECT $3[' || c.place || ']::' || c.type || ')' END AS condition
           FROM (SELECT a.attname AS name, o.option_value AS source, format_type(a.atttypid, -1) AS type,
-                       row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place
+                       row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place,
+                       ddstore.key_equals(a.atttypid) AS equals
                 FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
                 WHERE a.attrelid = managed.cold AND o.option_name = 'segment_column' AND o.option_value ~ '^k\d+$') c) k;
     IF jsonb_typeof(key) IS DISTINCT FROM 'array' OR jsonb_array_length(key) <> key_count THEN
@@ -229,6 +253,8 @@ COMMENT ON FUNCTION ddstore.time_bucket(interval, timestamp, timestamp) IS
     'the month only.';
 COMMENT ON FUNCTION ddstore.time_bucket(bigint, bigint, bigint) IS
     'Start of the bucket of integers that ts is in; buckets are counted from origin.';
+COMMENT ON FUNCTION ddstore.refuse_width(bigint) IS 'time_bucket() for widths that are none.';
+COMMENT ON FUNCTION ddstore.key_equals(oid) IS 'The operator that compares keys of a type, with its schema.';
 COMMENT ON FUNCTION ddstore.month_bucket(interval, timestamp, timestamp) IS 'time_bucket() for widths of months and years.';
 COMMENT ON AGGREGATE ddstore.first(anyelement, anycompatible) IS
     'The value at the least time; rows whose time is NULL do not count. Times: timestamptz, timestamp, bigint.';
@@ -252,7 +278,7 @@ COMMENT ON FUNCTION ddstore.range_agg(regclass, text, jsonb, anycompatible, anyc
 -- Gaps: the buckets of a range, whether they have rows or not, and what to put where nothing was measured.
 CREATE FUNCTION ddstore.buckets(width interval, t0 timestamp, t1 timestamp, origin timestamp DEFAULT '2000-01-03')
 RETURNS SETOF timestamp
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT isfinite(t0) OR NOT isfinite(t1) THEN
         RAISE EXCEPTION 'buckets: from % to % there is no end of buckets', t0, t1
@@ -267,12 +293,16 @@ CREATE FUNCTION ddstore.buckets(
     width interval, t0 timestamptz, t1 timestamptz, origin timestamptz DEFAULT '2000-01-03 00:00+00')
 RETURNS SETOF timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT b AT TIME ZONE 'UTC' FROM ddstore.buckets(
-          width, t0 AT TIME ZONE 'UTC', t1 AT TIME ZONE 'UTC', origin AT TIME ZONE 'UTC') b $$;
+BEGIN ATOMIC
+    SELECT b AT TIME ZONE 'UTC' FROM ddstore.buckets(
+        width, t0 AT TIME ZONE 'UTC', t1 AT TIME ZONE 'UTC', origin AT TIME ZONE 'UTC') b;
+END;
 
 CREATE FUNCTION ddstore.buckets(width bigint, t0 bigint, t1 bigint, origin bigint DEFAULT 0) RETURNS SETOF bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT b FROM generate_series(ddstore.time_bucket(width, t0, origin), t1, width) b WHERE b < t1 $$;
+BEGIN ATOMIC
+    SELECT b FROM generate_series(ddstore.time_bucket(width, t0, origin), t1, width) b WHERE b < t1;
+END;
 
 -- STRICT is all there is to it: NULL leaves the state alone, and the first value becomes the state.
 CREATE FUNCTION ddstore.locf_step(state anyelement, value anyelement) RETURNS anyelement
@@ -306,7 +336,7 @@ RETURN ddstore.interpolate(before, after, ddstore.instant(ts));
 -- The query behind time_bucket_gapfill(): $1 is the width, $2 and $3 are t0 and t1, $4 the key.
 CREATE FUNCTION ddstore.gapfill_query(relation regclass, column_name text, key jsonb, time_type regtype, missing int)
 RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     managed   ddstore.managed_table;
     time_name text;
@@ -329,10 +359,10 @@ BEGIN
     END IF;
     SELECT coalesce(string_agg(quote_ident(k.name), ', ' ORDER BY k.place), 'none'), count(*),
            coalesce(string_agg(format(CASE WHEN key ->> (k.place - 1) IS NULL THEN ' AND v.%I IS NULL'
-                                           ELSE ' AND v.%I = (SELECT ($4 ->> %s)::%s)' END,
-                                      k.name, k.place - 1, k.type), '' ORDER BY k.place), '')
+                                           ELSE ' AND v.%I %s (SELECT ($4 ->> %s)::%s)' END,
+                                      k.name, ddstore.key_equals(k.type), k.place - 1, format_type(k.type, -1)), '' ORDER BY k.place), '')
     INTO key_names, key_count, rows_key
-    FROM (SELECT a.attname AS name, format_type(a.atttypid, -1) AS type,
+    FROM (SELECT a.attname AS name, a.atttypid AS type,
                  row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place
           FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
           WHERE a.attrelid = managed.cold AND o.option_name = 'segment_column' AND o.option_value ~ '^k\d+$') k;
@@ -375,7 +405,7 @@ $$;
 CREATE FUNCTION ddstore.time_bucket_gapfill(
     width interval, relation regclass, column_name text, key jsonb, t0 timestamptz, t1 timestamptz)
 RETURNS TABLE (bucket timestamptz, count bigint, min float8, max float8, avg float8, locf float8, interpolate float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY EXECUTE ddstore.gapfill_query(relation, column_name, key, 'timestamptz', num_nulls(width, t0, t1))
         USING width, t0, t1, key;
@@ -385,7 +415,7 @@ $$;
 CREATE FUNCTION ddstore.time_bucket_gapfill(
     width interval, relation regclass, column_name text, key jsonb, t0 timestamp, t1 timestamp)
 RETURNS TABLE (bucket timestamp, count bigint, min float8, max float8, avg float8, locf float8, interpolate float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY EXECUTE ddstore.gapfill_query(relation, column_name, key, 'timestamp', num_nulls(width, t0, t1))
         USING width, t0, t1, key;
@@ -395,7 +425,7 @@ $$;
 CREATE FUNCTION ddstore.time_bucket_gapfill(
     width bigint, relation regclass, column_name text, key jsonb, t0 bigint, t1 bigint)
 RETURNS TABLE (bucket bigint, count bigint, min float8, max float8, avg float8, locf float8, interpolate float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY EXECUTE ddstore.gapfill_query(relation, column_name, key, 'bigint', num_nulls(width, t0, t1))
         USING width, t0, t1, key;

@@ -225,20 +225,22 @@ SELECT l.relation, l.series, c.name AS column_name, l.mode, l.coder, l.segments,
 FROM ddstore.list_codings() l
 JOIN ddstore.managed_column c ON c.table_id = l.table_id AND c.id = l.column_id;
 
-CREATE VIEW ddstore.models AS
+-- A series' key is data, which row-level security may hide: who does not see every row of a table sees no series of it
+-- here. security_barrier, so that no condition of the query is asked before these are.
+CREATE VIEW ddstore.models WITH (security_barrier) AS
 SELECT t.relation, c.name AS column_name, m.series_key AS series, m.id AS model_id, octet_length(m.bytes) AS bytes,
        octet_length(m.encoder) AS encoder_bytes, m.record, m.created_at, m.table_id
 FROM ddstore.model m
 JOIN ddstore.managed_table t ON t.id = m.table_id
 JOIN ddstore.managed_column c ON c.table_id = m.table_id AND c.id = m.column_id
-WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');
+WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT') AND NOT pg_catalog.row_security_active(t.relation::oid);
 
-CREATE VIEW ddstore.compaction AS
+CREATE VIEW ddstore.compaction WITH (security_barrier) AS
 SELECT t.relation, j.series_key AS series, j.state, j.profile, j.worker, j.attempts, j.not_before, j.heartbeat, j.started_at,
        j.finished_at, j.rows, j.segments, j.bytes, j.note, j.error, j.table_id
 FROM ddstore.job j
 JOIN ddstore.managed_table t ON t.id = j.table_id
-WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');
+WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT') AND NOT pg_catalog.row_security_active(t.relation::oid);
 
 CREATE VIEW ddstore.tables AS
 SELECT t.relation, t.cold, c.time_column, c.key_columns, c.max_error, s.segments, s.cold_rows, s.bytes AS segment_bytes,
@@ -266,8 +268,8 @@ CROSS JOIN LATERAL (
     FROM ddstore.model m
     WHERE m.table_id = t.id) m;
 
--- Names, bounds and settings are as public as PostgreSQL's own catalogs. Series keys, models and the data are not:
--- the views show them to whoever may read the table concerned.
+-- Names, bounds, settings and sizes are as public as PostgreSQL's own catalogs. Series keys, models and the data are
+-- not: the views show them to whoever may read the table concerned.
 GRANT USAGE ON SCHEMA ddstore TO PUBLIC;
 GRANT SELECT ON ddstore.migration, ddstore.managed_table, ddstore.managed_column, ddstore.tables, ddstore.segments,
     ddstore.codings, ddstore.models, ddstore.compaction TO PUBLIC;

@@ -46,7 +46,7 @@ class Server:
     pg_config: Path | None
 
 
-def _bin_dirs() -> dict[int, Path]:
+def bin_dirs() -> dict[int, Path]:
     """PostgreSQL programs on this machine by major version; the embedded package's win."""
     found = {
         int(path.parent.parent.name): path.parent
@@ -60,16 +60,16 @@ def _bin_dirs() -> dict[int, Path]:
 
 
 def _default_bin_dir() -> Path | None:
-    bin_dirs = _bin_dirs()
+    found = bin_dirs()
     if wanted := os.environ.get("DDSTORE_TEST_PG"):
-        if int(wanted) not in bin_dirs:
-            pytest.exit(f"DDSTORE_TEST_PG={wanted}, but this machine has {sorted(bin_dirs)}", returncode=2)
-        return bin_dirs[int(wanted)]
+        if int(wanted) not in found:
+            pytest.exit(f"DDSTORE_TEST_PG={wanted}, but this machine has {sorted(found)}", returncode=2)
+        return found[int(wanted)]
     try:
         embedded = embedded_bin_dirs()
     except NotInstalled:
         embedded = {}
-    candidates = embedded or bin_dirs
+    candidates = embedded or found
     return candidates[max(candidates)] if candidates else None
 
 

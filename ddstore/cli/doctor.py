@@ -78,6 +78,9 @@ def _database(found: Capabilities) -> Iterator[Check]:
     yield Check("SQL on cold rows", found.sql_sees_cold_rows, seen, "Switch the extension on: ddstore migrate.")
     lz4 = "used for text and other types" if found.lz4 else "the server is built without it; pglz is used"
     yield Check("lz4", found.lz4, lz4, "Use a server built --with-lz4: smaller arrays of text, nothing else changes.")
+    if found.around_policies:
+        what = f"rights that row-level security does not limit: {', '.join(found.around_policies)}"
+        yield Check("policies", False, what, "REVOKE them: the table alone is what others should read.")
     if found.orphans:
         what = f"segments of dropped tables: {', '.join(found.orphans)}"
         yield Check("leftovers", False, what, "Python: ddstore.db.manage.drop_orphans(connection).")
@@ -85,11 +88,14 @@ def _database(found: Capabilities) -> Iterator[Check]:
 
 def _extension(found: Capabilities) -> Check:
     if found.extension_version is not None:
-        current = found.extension_available in (None, found.extension_version)
         what = f"version {found.extension_version}"
-        return Check(
-            "extension", current, what, f"Update it to {found.extension_available} as a superuser: ddstore migrate."
-        )
+        if found.extension_available not in (None, found.extension_version):
+            remedy = f"Update it to {found.extension_available} as a superuser: ddstore migrate."
+            return Check("extension", False, what, remedy)
+        if found.owns_catalog and found.extension_library != found.extension_version:
+            what += f", but the server's library is {found.extension_library or 'missing'}"
+            return Check("extension", False, what, "On the server's machine: ddstore extension install.")
+        return Check("extension", True, what)
     if found.extension_available is not None:
         who = "Run: ddstore migrate." if found.superuser else "As a superuser: CREATE EXTENSION ddstore SCHEMA ddstore;"
         return Check("extension", False, f"version {found.extension_available} could be switched on", who)

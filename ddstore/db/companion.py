@@ -67,6 +67,7 @@ def create_companion(conn: Connection, table_id: int, relation: Relation, column
             pgsql.Identifier(f"segment_{table_id}_series"), name, pgsql.SQL(", ").join(index)
         )
     )
+    _close(conn, name)
     _comment(conn, "TABLE", name, f"Segments of {relation.label}: its cold rows, compressed. Never write to it.")
     return f"ddstore.segment_{table_id}"
 
@@ -93,6 +94,7 @@ def create_cold(conn: Connection, table: ManagedTable) -> pgsql.Identifier:
         ) from error
     options = [_segment_option(column) for column in table.columns.values()]
     conn.execute(pgsql.SQL("ALTER FOREIGN TABLE {} {}").format(cold, pgsql.SQL(", ").join(options)))
+    _close(conn, cold)
     _comment(conn, "FOREIGN TABLE", cold, f"The compressed rows of {table.label}; {table.label} itself shows them too.")
     return cold
 
@@ -230,6 +232,13 @@ def _collation(column: Column) -> Fragment:
     if column.collation is None:
         return pgsql.SQL("")
     return pgsql.SQL(" COLLATE {}").format(pgsql.Identifier(*column.collation))
+
+
+def _close(conn: Connection, name: pgsql.Identifier) -> None:
+    """Take away what default privileges gave to others: policies and column rights are the managed table's alone."""
+    for (role,) in conn.execute(sql("grantees"), {"relation": name.as_string(conn)}).fetchall():
+        whom = pgsql.SQL("PUBLIC") if role is None else pgsql.Identifier(role)
+        conn.execute(pgsql.SQL("REVOKE ALL ON {} FROM {}").format(name, whom))
 
 
 def _comment(conn: Connection, kind: str, name: pgsql.Identifier, text: str) -> None:

@@ -47,8 +47,10 @@ class Capabilities:
         migrated: the catalog is there and up to date; ``pending`` lists the migrations to run otherwise.
         extension_available: version that CREATE EXTENSION would install; None when the server lacks the files.
         extension_version: version installed in this database; None when it is not.
+        extension_library: version of the library that the server loads for it; None when it loads none.
         tables, tables_without_cold: managed tables, and those whose compressed rows SQL does not see.
         orphans: companions whose table was dropped; see :func:`ddstore.db.manage.drop_orphans`.
+        around_policies: "role on relation" for every right to read what lies beneath a table with row-level security.
     """
 
     server_version: str
@@ -62,10 +64,12 @@ class Capabilities:
     pending: list[str]
     extension_available: str | None
     extension_version: str | None
+    extension_library: str | None
     lz4: bool
     tables: int
     tables_without_cold: int
     orphans: list[str]
+    around_policies: list[str]
 
     @property
     def sql_sees_cold_rows(self) -> bool:
@@ -94,11 +98,27 @@ def capabilities(conn: Connection) -> Capabilities:
         pending=due,
         extension_available=facts["extension_available"],
         extension_version=facts["extension_version"],
+        extension_library=_library(conn) if facts["extension_version"] and facts["can_use_catalog"] else None,
         lz4=facts["lz4"],
         tables=len(tables),
         tables_without_cold=sum(table.cold is None for table in tables),
         orphans=list(orphans(conn).values()) if usable else [],
+        around_policies=_around_policies(conn) if usable else [],
     )
+
+
+def _library(conn: Connection) -> str | None:
+    try:
+        with conn.transaction():
+            row = conn.execute(sql("library_version")).fetchone()
+    except (pg_errors.UndefinedFile, pg_errors.UndefinedFunction, pg_errors.InternalError_):
+        return None
+    return None if row is None else str(row[0])
+
+
+def _around_policies(conn: Connection) -> list[str]:
+    with translate_errors():
+        return [found for (found,) in conn.execute(sql("around_policies")).fetchall()]
 
 
 def prepare(conn: Connection) -> Prepared:
@@ -157,6 +177,12 @@ def _create_extension(conn: Connection) -> None:
         raise NotPermitted(
             f"this role may not create the extension: {error.diag.message_primary}",
             remedy="Ask a superuser to run: CREATE EXTENSION ddstore SCHEMA ddstore;",
+        ) from error
+    except pg_errors.InvalidParameterValue as error:
+        raise NotInstalled(
+            f"the extension is version {installed} here, and the server's files are of {available}:"
+            f" {error.diag.message_primary}",
+            remedy="Install the files of a newer ddstore on the server's machine: ddstore extension install.",
         ) from error
     except (pg_errors.UndefinedFile, pg_errors.InternalError_, psycopg.OperationalError) as error:
         if conn.closed:

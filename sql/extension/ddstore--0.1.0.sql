@@ -11,7 +11,7 @@ CREATE FUNCTION fdw_validator(text[], oid) RETURNS void
 COMMENT ON FUNCTION fdw_validator(text[], oid) IS 'rejects options the DDStore foreign-data wrapper does not know';
 
 CREATE FUNCTION extension_version() RETURNS text
-    AS 'MODULE_PATHNAME', 'ddstore_extension_version' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'ddstore_extension_version' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION extension_version() IS 'version of the loaded DDStore library; differs from pg_extension until ALTER EXTENSION ... UPDATE';
 
 CREATE FOREIGN DATA WRAPPER ddstore HANDLER fdw_handler VALIDATOR fdw_validator;

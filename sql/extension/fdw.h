@@ -8,6 +8,7 @@
  *   plan.c       sizes, costs, paths                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
  *   parallel.c   segments shared out among processes   trust.c      columns coded by libbsc
+ *   rights.c     who may read what
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -72,7 +73,11 @@ extern Oid ddfdw_companion_oid(Oid foreign);
 extern Relation ddfdw_open_companion(Oid foreign);
 extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
 extern DdfdwTable *ddfdw_bind(Relation foreign, Relation companion);
+
+/* ---- rights.c ---- */
+
 extern void ddfdw_check_access(Oid foreign, Oid relation);
+extern void ddfdw_check_policies(EState *estate, Index rti, Oid foreign);
 
 /* ---- quals.c: clauses that say something about whole segments ---- */
 

@@ -10,7 +10,6 @@
  */
 #include "fdw.h"
 
-#include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
@@ -20,14 +19,10 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rls.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 /* "time", or 'k' or 'c' and a column number */
@@ -138,33 +133,6 @@ ddfdw_column_source(Oid foreign, AttrNumber attno)
 	const char *value = segment_column(foreign, attno);
 
 	return value ? parse_segment_column(value) : DDFDW_ABSENT;
-}
-
-/*
- * The executor checks the caller's right on the table named in the query (for a managed table that is the parent,
- * as always with inheritance), so callers need no right on segments. What it cannot know is whether this foreign
- * table may look there: it may where its owner could look directly.
- */
-void
-ddfdw_check_access(Oid foreign, Oid relation)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(foreign));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", foreign);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
-	if (pg_class_aclcheck(relation, owner, ACL_SELECT) != ACLCHECK_OK)
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied for table %s", get_rel_name(relation)),
-				errdetail("The owner \"%s\" of foreign table \"%s\" may not SELECT from it.",
-						  GetUserNameFromId(owner, false), get_rel_name(foreign)));
-	if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
-		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot read segments from table \"%s\": it has row-level security", get_rel_name(relation)),
-				errhint("Put the policy on the managed table."));
 }
 
 /* The attribute of that name and type, or invalid when there is none of that name. */

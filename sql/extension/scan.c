@@ -63,6 +63,7 @@ ddfdw_begin(ForeignScanState *node, int eflags)
 	scan->params = AllocSetContextCreate(scan->context, "ddstore conditions", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scan->context);
 	node->fdw_state = scan;
+	ddfdw_check_policies(estate, plan->scan.scanrelid, RelationGetRelid(node->ss.ss_currentRelation));
 	scan->companion_rel = ddfdw_open_companion(RelationGetRelid(node->ss.ss_currentRelation));
 	scan->table = ddfdw_bind(node->ss.ss_currentRelation, scan->companion_rel);
 	unpack_conds(scan, list_nth(plan->fdw_private, DDFDW_PRIVATE_CONDS));

@@ -10,6 +10,25 @@ CREATE EXTENSION IF NOT EXISTS ddstore SCHEMA ddstore;
 -- name: update_extension
 ALTER EXTENSION ddstore UPDATE;
 
+-- name: library_version
+-- The version of the library itself, which an update of the server's files changes at once, in new sessions.
+SELECT ddstore.extension_version();
+
+-- name: around_policies
+-- Rights to read segments, or a cold table by its own name, where row-level security should decide who reads what.
+SELECT coalesce(r.rolname, 'PUBLIC') || ' on ' || b.oid::regclass::text
+FROM ddstore.managed_table t
+JOIN pg_catalog.pg_class p ON p.oid = t.relation AND p.relrowsecurity
+JOIN pg_catalog.pg_class b ON b.oid IN (t.segments, t.cold)
+CROSS JOIN LATERAL (
+    SELECT g.grantee FROM pg_catalog.aclexplode(b.relacl) g WHERE g.privilege_type = 'SELECT'
+    UNION
+    SELECT g.grantee FROM pg_catalog.pg_attribute a CROSS JOIN pg_catalog.aclexplode(a.attacl) g
+    WHERE a.attrelid = b.oid AND g.privilege_type = 'SELECT') AS granted
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = granted.grantee
+WHERE granted.grantee <> b.relowner
+ORDER BY 1;
+
 -- name: capabilities
 -- Reads system catalogs only, so that it works in any database and for any role.
 SELECT jsonb_build_object(

@@ -137,6 +137,14 @@ SELECT 'lz4' = ANY (enumvals) FROM pg_catalog.pg_settings WHERE name = 'default_
 SELECT pg_catalog.has_server_privilege(s.oid, 'USAGE')
 FROM pg_catalog.pg_foreign_server s WHERE s.srvname = 'ddstore';
 
+-- name: grantees
+-- Whom beside its owner a relation is open to; NULL stands for PUBLIC.
+SELECT DISTINCT r.rolname
+FROM pg_catalog.pg_class c
+CROSS JOIN pg_catalog.aclexplode(c.relacl) g
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+WHERE c.oid = %(relation)s::regclass AND g.grantee <> c.relowner;
+
 -- name: insert_series_bound
 -- Does nothing when the series already keeps a bound; the caller compares.
 INSERT INTO ddstore.series_bound (table_id, column_id, series_key, bound_kind, bound_value)

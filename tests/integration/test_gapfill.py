@@ -187,7 +187,7 @@ def test_without_the_extension_there_is_no_gapfill(plain: Connection) -> None:
     plain.execute(
         "CREATE TABLE t (time timestamptz);INSERT INTO ddstore.managed_table (relation) VALUES ('t'::regclass)"
     )
-    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cold rows of t"):
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"cold rows of public\.t"):
         plain.execute("SELECT ddstore.time_bucket_gapfill(interval '1 h', 't', 'v', '[]', now(), now())")
 
 
