@@ -237,6 +237,7 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 
 		if (!null && (model = ddfdw_models_get(segment->models, DatumGetInt64(id), &err)) == NULL)
 			ddfdw_damaged(segment, coded->model, err.status, err.what);
+		segment->modelled |= !null;
 	}
 	if (coded->latents != InvalidAttrNumber)
 		latents = ddfdw_fetch_bytes(row, coded->latents);

@@ -67,6 +67,7 @@ ddfdw_explain(ForeignScanState *node, ExplainState *es)
 	ExplainPropertyInteger("Segments Total", NULL, total, es);
 	ExplainPropertyInteger("Segments Pruned", NULL, Max(total - scan->matched, 0), es);
 	ExplainPropertyInteger("Segments Decoded", NULL, scan->segment->segments_decoded, es);
+	ExplainPropertyInteger("Cache Hits", NULL, scan->segment->cache_hits, es);
 	ExplainPropertyInteger("Rows Decoded", NULL, scan->segment->rows_decoded, es);
 	if (es->timing)
 		ExplainPropertyFloat("Decode Time", "ms", scan->segment->milliseconds, 3, es);

@@ -9,6 +9,7 @@
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
  *   parallel.c   segments shared out among processes   trust.c      columns coded by libbsc
  *   rights.c     who may read what
+ *   cache.c      decoded columns, kept by the session
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -153,7 +154,44 @@ typedef struct DdfdwModels DdfdwModels;
 
 extern DdfdwModels *ddfdw_models_create(Oid foreign, Oid relation, Snapshot snapshot, MemoryContext parent);
 extern const dd_model *ddfdw_models_get(DdfdwModels *models, int64 id, dd_error *err);
+extern void ddfdw_models_check_access(DdfdwModels *models);
 extern void ddfdw_models_close(DdfdwModels *models);
+
+/* ---- cache.c: decoded columns of segments ---- */
+
+typedef struct DdfdwCached DdfdwCached;
+
+/*
+ * A version of a row of a segment table, which is never changed and never gets the name of another while this process
+ * lives; and one column of it. Compared byte by byte.
+ */
+typedef struct DdfdwCacheKey {
+	int64 id;
+	Oid relation, file;
+	TransactionId inserter;
+	Oid type;
+	ItemPointerData tid;
+	AttrNumber attno; /* of the segment table */
+} DdfdwCacheKey;
+
+StaticAssertDecl(sizeof(DdfdwCacheKey) == 32, "the key of the cache has no padding");
+
+/* Decoded rows: pointers among the values lead into [base, base + base_len). */
+typedef struct DdfdwDecoded {
+	uint32 rows;
+	const Datum *values;
+	const bool *nulls; /* NULL: no NULLs */
+	const char *base;
+	Size base_len;
+	bool modelled; /* decoded with the help of a shared model */
+} DdfdwDecoded;
+
+extern void ddfdw_cache_init(void);
+extern DdfdwCacheKey ddfdw_cache_key(Relation companion, int64 id, TupleTableSlot *row);
+extern DdfdwCached *ddfdw_cache_find(const DdfdwCacheKey *row, AttrNumber attno, Oid type);
+extern void ddfdw_cache_keep(const DdfdwCacheKey *row, AttrNumber attno, Oid type, const DdfdwDecoded *decoded, Size *filled);
+extern const DdfdwDecoded *ddfdw_cached(const DdfdwCached *entry);
+extern void ddfdw_cache_unpin(DdfdwCached *entry);
 
 /* ---- coded.c: the coded columns of one segment ---- */
 
@@ -193,6 +231,9 @@ typedef struct DdfdwColumn {
 	Datum key;
 	bool key_null;
 	DdfdwBuffer wide;
+	const char *base; /* what the datums point into, when they are pointers */
+	Size base_len;
+	DdfdwCached *cached; /* which holds datums and nulls */
 } DdfdwColumn;
 
 struct DdfdwSegment {
@@ -210,14 +251,21 @@ struct DdfdwSegment {
 	DdfdwBuffer time_buffer, workspace;
 
 	int64 id; /* of the segment held */
-	ItemPointerData tid;
+	DdfdwCacheKey key;
 	bool loaded;
 	uint32 n;		/* its rows */
 	uint32 decoded; /* of which so many are decoded */
+	bool trusted;	/* some of it was coded by libbsc: not to be kept */
+	bool modelled;
+	bool hit, missed; /* something of it came from the cache; had to be decoded */
+	DdfdwCached *cached_times;
+	MemoryContextCallback callback;
+	Size filled; /* bytes put into the cache */
 
 	bool timing;
 	double milliseconds;
 	int64 segments_decoded, rows_decoded;
+	int64 cache_hits; /* segments of which nothing had to be decoded */
 };
 
 _Noreturn extern void ddfdw_damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what);
@@ -236,7 +284,7 @@ typedef dd_status (*DdfdwDecoder)(const uint8_t *residual, size_t residual_len, 
 								  unsigned n_sides, dd_type type, uint32_t n, uint32_t want, void *values,
 								  uint8_t *valid, void *workspace, size_t workspace_len, dd_error *err);
 
-extern DdfdwDecoder ddfdw_decoder(const DdfdwSegment *segment, AttrNumber attno, unsigned coder);
+extern DdfdwDecoder ddfdw_decoder(DdfdwSegment *segment, AttrNumber attno, unsigned coder);
 
 /* ---- scan.c ---- */
 

@@ -27,6 +27,7 @@ struct DdfdwModels {
 	Oid foreign, oid;
 	Snapshot snapshot;
 	MemoryContext context;
+	bool checked; /* the right to read them */
 	Relation rel, index; /* opened with the first model */
 	AttrNumber bytes;
 	TupleTableSlot *slot;
@@ -46,6 +47,15 @@ ddfdw_models_create(Oid foreign, Oid relation, Snapshot snapshot, MemoryContext 
 	return models;
 }
 
+/* A model tells something about the data it was trained on, so it is guarded like the segments. */
+void
+ddfdw_models_check_access(DdfdwModels *models)
+{
+	if (!models->checked && OidIsValid(models->oid))
+		ddfdw_check_access(models->foreign, models->oid);
+	models->checked = true;
+}
+
 static void
 open_relation(DdfdwModels *models)
 {
@@ -55,8 +65,7 @@ open_relation(DdfdwModels *models)
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("a segment refers to a shared model, but the table \"model\" does not exist"),
 				errhint("Run \"ddstore migrate\"."));
-	/* A model tells something about the data it was trained on, so it is guarded like the segments. */
-	ddfdw_check_access(models->foreign, models->oid);
+	ddfdw_models_check_access(models);
 	models->rel = table_open(models->oid, AccessShareLock);
 	id = get_attnum(models->oid, "id");
 	models->bytes = get_attnum(models->oid, "bytes");

@@ -13,7 +13,7 @@
 
 struct DdfdwShared {
 	pg_atomic_uint64 next; /* position in the list of the first segment nobody claimed */
-	pg_atomic_uint64 scans, matched, segments_decoded, rows_decoded, microseconds;
+	pg_atomic_uint64 scans, matched, segments_decoded, cache_hits, rows_decoded, microseconds;
 };
 
 bool
@@ -38,6 +38,7 @@ ddfdw_initialize_dsm(ForeignScanState *node, ParallelContext *context, void *coo
 	pg_atomic_init_u64(&shared->scans, scan->scans + 1); /* a plan may be started anew after a shutdown */
 	pg_atomic_init_u64(&shared->matched, 0);
 	pg_atomic_init_u64(&shared->segments_decoded, 0);
+	pg_atomic_init_u64(&shared->cache_hits, 0);
 	pg_atomic_init_u64(&shared->rows_decoded, 0);
 	pg_atomic_init_u64(&shared->microseconds, 0);
 	scan->shared = shared;
@@ -83,9 +84,10 @@ ddfdw_share_counts(DdfdwScan *scan)
 		return;
 	pg_atomic_fetch_add_u64(&shared->matched, scan->matched);
 	pg_atomic_fetch_add_u64(&shared->segments_decoded, segment->segments_decoded);
+	pg_atomic_fetch_add_u64(&shared->cache_hits, segment->cache_hits);
 	pg_atomic_fetch_add_u64(&shared->rows_decoded, segment->rows_decoded);
 	pg_atomic_fetch_add_u64(&shared->microseconds, (uint64)(segment->milliseconds * 1000.0));
-	scan->matched = segment->segments_decoded = segment->rows_decoded = 0;
+	scan->matched = segment->segments_decoded = segment->cache_hits = segment->rows_decoded = 0;
 	segment->milliseconds = 0;
 }
 
@@ -101,6 +103,7 @@ ddfdw_shutdown(ForeignScanState *node)
 	scan->scans = pg_atomic_read_u64(&scan->shared->scans);
 	scan->matched = pg_atomic_read_u64(&scan->shared->matched);
 	scan->segment->segments_decoded = pg_atomic_read_u64(&scan->shared->segments_decoded);
+	scan->segment->cache_hits = pg_atomic_read_u64(&scan->shared->cache_hits);
 	scan->segment->rows_decoded = pg_atomic_read_u64(&scan->shared->rows_decoded);
 	scan->segment->milliseconds = pg_atomic_read_u64(&scan->shared->microseconds) / 1000.0;
 	scan->was_parallel = true;

@@ -16,32 +16,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-DdfdwSegment *
-ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time, Snapshot snapshot)
-{
-	DdfdwSegment *segment = palloc0(sizeof *segment);
-	ListCell *cell;
-
-	segment->table = table;
-	segment->companion = companion;
-	segment->need_time = need_time;
-	segment->context = CurrentMemoryContext;
-	segment->detoast = AllocSetContextCreate(CurrentMemoryContext, "ddstore segment", ALLOCSET_DEFAULT_SIZES);
-	segment->models = ddfdw_models_create(table->foreign, table->model, snapshot, CurrentMemoryContext);
-	ddfdw_coded_create(segment);
-	segment->columns = palloc0(sizeof(DdfdwColumn) * Max(list_length(attnos), 1));
-	foreach (cell, attnos) {
-		DdfdwColumn *column = &segment->columns[segment->ncolumns++];
-
-		column->attno = (AttrNumber)lfirst_int(cell);
-		column->binding = &table->columns[column->attno - 1];
-		column->coded = column->binding->native ? ddfdw_coded_of(segment, column->binding->main) : NULL;
-		column->stride = column->binding->source == DDFDW_KEY ? 0 : 1;
-		segment->need_time |= column->binding->source == DDFDW_TIME;
-	}
-	return segment;
-}
-
 void
 ddfdw_damaged(const DdfdwSegment *segment, AttrNumber attno, dd_status status, const char *what)
 {
@@ -117,6 +91,110 @@ decode_times(DdfdwSegment *segment, TupleTableSlot *row)
 		ddfdw_damaged(segment, attno, DD_CORRUPT, "its times are not sorted from t_min to t_max");
 }
 
+/* Count the segment held as decoded if anything of it was, otherwise as found in the cache. */
+static void
+count(DdfdwSegment *segment, bool decoded)
+{
+	if (decoded && !segment->missed) {
+		segment->segments_decoded++;
+		segment->cache_hits -= segment->hit;
+		segment->missed = true;
+	} else if (!decoded && !segment->missed && !segment->hit) {
+		segment->cache_hits++;
+		segment->hit = true;
+	}
+}
+
+static void
+unpin(DdfdwCached **pin)
+{
+	if (*pin)
+		ddfdw_cache_unpin(*pin);
+	*pin = NULL;
+}
+
+/* A column of the segment held, as far as it is in the cache; pinned in *pin. */
+static const DdfdwDecoded *
+look_up(DdfdwSegment *segment, AttrNumber attno, Oid type, DdfdwCached **pin)
+{
+	const DdfdwDecoded *found;
+
+	unpin(pin);
+	*pin = ddfdw_cache_find(&segment->key, attno, type);
+	if (*pin == NULL)
+		return NULL;
+	found = ddfdw_cached(*pin);
+	if (found->modelled)
+		ddfdw_models_check_access(segment->models);
+	return found;
+}
+
+static void
+load_times(DdfdwSegment *segment, TupleTableSlot *row)
+{
+	AttrNumber attno = segment->table->time;
+	const DdfdwDecoded *found = look_up(segment, attno, INT8OID, &segment->cached_times);
+
+	if (found)
+		segment->times = (int64 *)found->values;
+	else {
+		DdfdwDecoded decoded = {.rows = segment->n};
+
+		decode_times(segment, row);
+		decoded.values = (Datum *)segment->times;
+		ddfdw_cache_keep(&segment->key, attno, INT8OID, &decoded, &segment->filled);
+	}
+	count(segment, found == NULL);
+}
+
+/* Let go of what the cache lent. Also when the scan's memory is freed after an error. */
+static void
+unpin_all(void *arg)
+{
+	DdfdwSegment *segment = arg;
+
+	unpin(&segment->cached_times);
+	for (int i = 0; i < segment->ncolumns; i++)
+		unpin(&segment->columns[i].cached);
+}
+
+static void
+unload(DdfdwSegment *segment)
+{
+	segment->loaded = segment->trusted = segment->modelled = segment->hit = segment->missed = false;
+	segment->decoded = 0;
+	unpin_all(segment);
+}
+
+DdfdwSegment *
+ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, bool need_time, Snapshot snapshot)
+{
+	DdfdwSegment *segment = palloc0(sizeof *segment);
+	ListCell *cell;
+
+	segment->table = table;
+	segment->companion = companion;
+	segment->need_time = need_time;
+	segment->context = CurrentMemoryContext;
+	segment->detoast = AllocSetContextCreate(CurrentMemoryContext, "ddstore segment", ALLOCSET_DEFAULT_SIZES);
+	segment->models = ddfdw_models_create(table->foreign, table->model, snapshot, CurrentMemoryContext);
+	ddfdw_coded_create(segment);
+	segment->columns = palloc0(sizeof(DdfdwColumn) * Max(list_length(attnos), 1));
+	foreach (cell, attnos) {
+		DdfdwColumn *column = &segment->columns[segment->ncolumns++];
+
+		column->attno = (AttrNumber)lfirst_int(cell);
+		column->binding = &table->columns[column->attno - 1];
+		column->coded = column->binding->native ? ddfdw_coded_of(segment, column->binding->main) : NULL;
+		column->stride = column->binding->source == DDFDW_KEY ? 0 : 1;
+		segment->need_time |= column->binding->source == DDFDW_TIME;
+	}
+	segment->callback.func = unpin_all;
+	segment->callback.arg = segment;
+	MemoryContextRegisterResetCallback(segment->context, &segment->callback);
+	return segment;
+}
+
 /*
  * Turn to the segment in `row` and decode its times, if they are needed. A segment that was the last one decoded is not
  * decoded again (a nested loop asks for the same one over and over): under one snapshot a ctid names one row.
@@ -128,10 +206,9 @@ ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row)
 	instr_time start;
 	int32 n;
 
-	if (segment->loaded && ItemPointerEquals(&segment->tid, &row->tts_tid))
+	if (segment->loaded && ItemPointerEquals(&segment->key.tid, &row->tts_tid))
 		return;
-	segment->loaded = false;
-	segment->decoded = 0;
+	unload(segment);
 	ddfdw_coded_forget(segment);
 	MemoryContextReset(segment->detoast);
 	old = MemoryContextSwitchTo(segment->detoast);
@@ -140,14 +217,13 @@ ddfdw_segment_times(DdfdwSegment *segment, TupleTableSlot *row)
 	if (n < 1 || n > (int32)DD_MAX_ROWS)
 		ddfdw_damaged(segment, segment->table->n, DD_CORRUPT, "no segment has so many rows");
 	segment->n = n;
+	segment->key = ddfdw_cache_key(segment->companion, segment->id, row);
 	if (segment->need_time) {
 		clock_start(segment, &start);
-		decode_times(segment, row);
+		load_times(segment, row);
 		clock_stop(segment, &start);
-		segment->segments_decoded++;
 	}
 	MemoryContextSwitchTo(old);
-	segment->tid = row->tts_tid;
 	segment->loaded = true;
 }
 
@@ -220,6 +296,8 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 	for (int i = 0; binding->element != binding->type && i < count; i++)
 		if (!nulls[i])
 			elements[i] = GetAttributeByNum(DatumGetHeapTupleHeader(elements[i]), 1, &nulls[i]);
+	column->base = typbyval && binding->element == binding->type ? NULL : (const char *)array;
+	column->base_len = VARSIZE_ANY(array);
 	if (slot_attisnull(row, binding->main)) {
 		if (count != (int)segment->n)
 			ddfdw_damaged(segment, binding->array, DD_CORRUPT, "the array does not have one element per row");
@@ -243,13 +321,67 @@ load_array(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint
 	}
 }
 
-/* Decode the first `want` rows of the columns the query needs. */
+static bool
+is_coded(const DdfdwColumn *column)
+{
+	return column->binding->native != 0;
+}
+
+/* The attribute by which the cache knows the column. */
+static AttrNumber
+cache_attno(const DdfdwColumn *column)
+{
+	return column->binding->source == DDFDW_ARRAY ? column->binding->array : column->binding->main;
+}
+
+/* Pin what the cache has. How many rows to decode of the rest: all of them where it has some, but too few. */
+static uint32
+consult_cache(DdfdwSegment *segment, uint32 want)
+{
+	for (int i = 0; i < segment->ncolumns; i++) {
+		DdfdwColumn *column = &segment->columns[i];
+		const DdfdwDecoded *found =
+			is_coded(column) ? look_up(segment, cache_attno(column), column->binding->type, &column->cached) : NULL;
+
+		if (found && found->rows < want)
+			want = segment->n;
+	}
+	return want;
+}
+
+/* Decode the first `want` rows of a column, or take them from the cache. */
+static void
+load_column(DdfdwSegment *segment, DdfdwColumn *column, TupleTableSlot *row, uint32 want)
+{
+	if (column->cached) {
+		const DdfdwDecoded *found = ddfdw_cached(column->cached);
+
+		column->datums = (Datum *)found->values;
+		column->nulls = found->nulls;
+		count(segment, false);
+		return;
+	}
+	column->base = NULL;
+	column->base_len = 0;
+	if (column->binding->source == DDFDW_ARRAY)
+		load_array(segment, column, row, want);
+	else
+		load_coded(segment, column, row, want);
+	count(segment, true);
+	if (!segment->trusted) {
+		DdfdwDecoded decoded = {want, column->datums, column->nulls, column->base, column->base_len, segment->modelled};
+
+		ddfdw_cache_keep(&segment->key, cache_attno(column), column->binding->type, &decoded, &segment->filled);
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Have the first `want` rows of the columns the query needs. */
 void
 ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 {
 	MemoryContext old;
 	instr_time start;
-	bool decoding = false;
 
 	if (segment->decoded >= want)
 		return;
@@ -258,31 +390,29 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 		want = segment->n;
 	old = MemoryContextSwitchTo(segment->detoast);
 	clock_start(segment, &start);
-	for (int i = 0; i < segment->ncolumns; i++)
-		if (segment->columns[i].coded && !slot_attisnull(row, segment->columns[i].binding->main))
-			ddfdw_coded_plan(segment, segment->columns[i].coded, row);
+	want = consult_cache(segment, want);
 	for (int i = 0; i < segment->ncolumns; i++) {
 		DdfdwColumn *column = &segment->columns[i];
 
-		switch (column->binding->source) {
-		case DDFDW_ABSENT: break;
-		case DDFDW_TIME:
+		if (column->cached && ddfdw_cached(column->cached)->rows < want)
+			unpin(&column->cached);
+		if (column->coded && !column->cached && !slot_attisnull(row, column->binding->main))
+			ddfdw_coded_plan(segment, column->coded, row);
+	}
+	for (int i = 0; i < segment->ncolumns; i++) {
+		DdfdwColumn *column = &segment->columns[i];
+
+		if (column->binding->source == DDFDW_TIME) {
 			column->datums = (Datum *)segment->times;
 			column->nulls = NULL;
-			break;
-		case DDFDW_KEY: load_key(column, row); break;
-		case DDFDW_ARRAY: load_array(segment, column, row, want); break;
-		case DDFDW_MOMENT:
-		case DDFDW_NATIVE: load_coded(segment, column, row, want); break;
-		}
-		decoding |= column->binding->native != 0;
-		CHECK_FOR_INTERRUPTS();
+		} else if (column->binding->source == DDFDW_KEY)
+			load_key(column, row);
+		else
+			load_column(segment, column, row, want);
 	}
 	clock_stop(segment, &start);
 	MemoryContextSwitchTo(old);
-	if (decoding && !segment->need_time && segment->decoded == 0)
-		segment->segments_decoded++;
-	if (decoding || segment->need_time)
+	if (segment->missed)
 		segment->rows_decoded += want;
 	segment->decoded = want;
 }

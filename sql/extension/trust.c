@@ -20,12 +20,13 @@ _PG_init(void)
 	DefineCustomBoolVariable("ddstore.trust_bsc", "Decode columns that libbsc coded.",
 							 "Forged bytes in a segment table can then overwrite the server's memory.", &trust_bsc, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	ddfdw_cache_init();
 	MarkGUCPrefixReserved("ddstore");
 }
 
 /* What decodes a column of this coder. */
 DdfdwDecoder
-ddfdw_decoder(const DdfdwSegment *segment, AttrNumber attno, unsigned coder)
+ddfdw_decoder(DdfdwSegment *segment, AttrNumber attno, unsigned coder)
 {
 	const char *table = RelationGetRelationName(segment->companion);
 	const char *column = NameStr(TupleDescAttr(RelationGetDescr(segment->companion), attno - 1)->attname);
@@ -46,5 +47,6 @@ ddfdw_decoder(const DdfdwSegment *segment, AttrNumber attno, unsigned coder)
 				errdetail("Forged bytes make libbsc overwrite the server's memory."),
 				errhint("If only trusted roles can write to the table, a superuser may set ddstore.trust_bsc; recode it "
 						"with \"ddstore release\", then compact again."));
+	segment->trusted = true;
 	return dd_column_decode_trusting;
 }

@@ -11,6 +11,14 @@ from psycopg.sql import SQL
 
 T0 = "timestamptz '2000-01-01 00:00 UTC'"
 
+
+@pytest.fixture(autouse=True)
+def _no_cache(conn: Any) -> None:
+    """What is decoded is counted here, however often it was before."""
+    conn.execute("SET ddstore.segment_cache = 0")
+    conn.commit()
+
+
 # clause -> segments left of 18: 6 of 1,000 s for each of the devices a, b and NULL
 PRUNED = {
     "true": 18,
