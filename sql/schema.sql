@@ -95,6 +95,16 @@ CREATE TABLE ddstore.job (
     UNIQUE (table_id, series_key)
 );
 
+-- Rows of a series in these times were in segments before, and a statement that changed some of them took them out again
+-- (docs/sql.md). Their values were read back within their bound once already, so they are compacted without any loss.
+CREATE TABLE ddstore.settled (
+    table_id    int NOT NULL REFERENCES ddstore.managed_table ON DELETE CASCADE,
+    series_key  jsonb NOT NULL,
+    t_min       bigint NOT NULL,                 -- as ddstore.instant() has them
+    t_max       bigint NOT NULL CHECK (t_max >= t_min),
+    PRIMARY KEY (table_id, series_key, t_min, t_max)
+);
+
 -- What ddstore.write(Series) fills. It becomes a managed table at its first use.
 CREATE TABLE ddstore.samples (
     series  text NOT NULL,
@@ -305,6 +315,8 @@ COMMENT ON TABLE ddstore.model_trial IS
 COMMENT ON COLUMN ddstore.model_trial.rows IS 'Rows of the series when it was tried, hot and cold.';
 COMMENT ON TABLE ddstore.job IS 'The compactor''s memory: the last attempt at each series. See the view compaction.';
 COMMENT ON COLUMN ddstore.job.profile IS 'The profile of the segments that this attempt wrote.';
+COMMENT ON TABLE ddstore.settled IS
+    'Times of series whose hot rows were in segments before: what they lost by that is all that they may lose.';
 COMMENT ON TABLE ddstore.samples IS 'Series written by ddstore.write(): SELECT from it as from any table.';
 COMMENT ON FUNCTION ddstore.list_segments(int) IS
     'Segments of one managed table (by its id) or of all, as far as the caller may read their companions.';

@@ -33,6 +33,7 @@ __all__ = [
     "read_filenode",
     "read_rows",
     "row_width",
+    "time_literal",
 ]
 
 
@@ -163,7 +164,7 @@ def read_rows(
     due = due_condition(table, options)
     for comparison, moment in ((" AND {} >= {}", since), (" AND {} <= {}", until)):
         if moment is not None:
-            due += pgsql.SQL(comparison).format(hot_column(table.time), _time_literal(table.time, moment))
+            due += pgsql.SQL(comparison).format(hot_column(table.time), time_literal(table.time, moment))
     # The file is asked for first: a rewrite in between makes the number stale, and the commit then refuses.
     filenode = read_filenode(conn, table)
     if len(wanted) == 1:
@@ -307,7 +308,7 @@ def _bits(array: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(f"u{array.dtype.itemsize}")
 
 
-def _time_literal(column: ManagedColumn, time: int) -> pgsql.Composable:
+def time_literal(column: ManagedColumn, time: int) -> pgsql.Composable:
     """Return a stored time as SQL, exact over the whole range (Python's datetime ends with the year 9999)."""
     if column.type == "int8":
         return pgsql.Literal(time)

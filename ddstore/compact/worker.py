@@ -14,7 +14,7 @@ import numpy as np
 import psycopg
 from psycopg import errors as pg_errors
 
-from ddstore.bounds import Bound
+from ddstore.bounds import Bound, Lossless
 from ddstore.compact.commit import LeaseLost, commit_segments
 from ddstore.compact.encode import cut, encode_segment
 from ddstore.compact.insert import EncodedSegment
@@ -22,6 +22,7 @@ from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_tabl
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish, reap
 from ddstore.compact.rows import HotRows, read_edges, read_rows, row_width
+from ddstore.compact.settled import TimeRange, any_settled, forget_settled, load_settled
 from ddstore.compact.train import SeriesModel, SettledColumns, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
@@ -145,6 +146,7 @@ class _Run:
         self.left_alone = 0
         self._jobs: dict[SeriesKey, int] = {}
         self._reports: dict[SeriesKey, SeriesReport] = {}
+        self._settled: dict[SeriesKey, list[TimeRange]] = {}  # of the series read last
 
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
@@ -314,6 +316,7 @@ class _Run:
             rows = read_rows(conn, list(zip(plans, limits, strict=True)), self._options, since=since, until=until)
             # After the rows: a bound that was tightened before a row was written is seen with that row.
             bounds = load_bounds(conn, plans)
+            self._settled = load_settled(conn, plans)
             # The fast profile's decode budget has no room for a model.
             fast = self._options.profile_for(plans[0].table) is Profile.FAST
             return rows, bounds, {} if fast else load_models(conn, plans)
@@ -349,7 +352,13 @@ class _Run:
         models: Mapping[int, SeriesModel],
     ) -> list[Future[EncodedSegment]]:
         job, profile = self._jobs[plan.key], self._options.profile_for(plan.table)
-        return [self._pool.submit(encode_segment, plan, job, rows.take(p), bounds, models, profile) for p in pieces]
+        exact = dict.fromkeys((column.id for column in plan.table.values), Lossless())
+        futures = []
+        for piece in pieces:
+            part = rows.take(piece)
+            allowed = exact if any_settled(part.time, self._settled.get(plan.key, ())) else bounds
+            futures.append(self._pool.submit(encode_segment, plan, job, part, allowed, models, profile))
+        return futures
 
     def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:
         """Commit segments of one table; return the models that were stored with them, by column."""
@@ -370,6 +379,8 @@ class _Run:
     def _finish(self, plans: Sequence[SeriesPlan]) -> None:
         jobs = {self._jobs[plan.key]: self._reports[plan.key].notes for plan in plans}
         with self._database.connection() as conn:
+            for plan in plans:
+                forget_settled(conn, plan, self._settled.get(plan.key, ()))
             finish(conn, self._worker.name, jobs)
 
     def _advance(self, label: str, rows: int) -> None:

@@ -1,60 +1,14 @@
-/*
- * Entry points of the extension, and the refusal of writes to cold rows.
- *
- * UPDATE and DELETE on a managed table visit its cold rows too. They are refused only when such a row is about to
- * be changed, so that statements whose WHERE clause selects hot rows alone keep working.
- */
+/* Entry points of the extension. */
 #include "fdw.h"
 
-#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #pragma GCC visibility push(default) /* as in options.c */
 PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(ddstore_fdw_handler);
 PG_FUNCTION_INFO_V1(ddstore_extension_version);
 #pragma GCC visibility pop
-
-static TupleTableSlot *
-refuse_insert(EState *estate, ResultRelInfo *target, TupleTableSlot *slot, TupleTableSlot *plan_slot)
-{
-	ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot insert into \"%s\": it holds compacted rows", RelationGetRelationName(target->ri_RelationDesc)),
-			errhint("Insert into the table it inherits from; late rows are compacted with the others."));
-	return NULL;
-}
-
-static TupleTableSlot *
-refuse_update(EState *estate, ResultRelInfo *target, TupleTableSlot *slot, TupleTableSlot *plan_slot)
-{
-	ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot update a compacted row of \"%s\"", RelationGetRelationName(target->ri_RelationDesc)),
-			errhint("UPDATE ONLY changes the rows not yet compacted; \"ddstore release\" turns every row back into an "
-					"ordinary one."));
-	return NULL;
-}
-
-static TupleTableSlot *
-refuse_delete(EState *estate, ResultRelInfo *target, TupleTableSlot *slot, TupleTableSlot *plan_slot)
-{
-	ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot delete a compacted row of \"%s\"", RelationGetRelationName(target->ri_RelationDesc)),
-			errhint("DELETE FROM ONLY removes rows not yet compacted; \"ddstore release\" turns every row back into an "
-					"ordinary one."));
-	return NULL;
-}
-
-static void
-refuse_truncate(List *relations, DropBehavior behavior, bool restart_seqs)
-{
-	Relation first = linitial(relations);
-
-	ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot truncate \"%s\": it holds compacted rows", RelationGetRelationName(first)),
-			errhint("TRUNCATE ONLY empties the rows not yet compacted."));
-}
 
 Datum
 ddstore_fdw_handler(PG_FUNCTION_ARGS)
@@ -76,10 +30,13 @@ ddstore_fdw_handler(PG_FUNCTION_ARGS)
 	routine->InitializeWorkerForeignScan = ddfdw_initialize_worker;
 	routine->ExplainForeignScan = ddfdw_explain;
 	routine->AnalyzeForeignTable = ddfdw_analyze;
-	routine->ExecForeignInsert = refuse_insert;
-	routine->ExecForeignUpdate = refuse_update;
-	routine->ExecForeignDelete = refuse_delete;
-	routine->ExecForeignTruncate = refuse_truncate;
+	routine->AddForeignUpdateTargets = ddfdw_add_targets;
+	routine->BeginForeignModify = ddfdw_begin_modify;
+	routine->ExecForeignInsert = ddfdw_exec_insert;
+	routine->ExecForeignUpdate = ddfdw_exec_update;
+	routine->ExecForeignDelete = ddfdw_exec_delete;
+	routine->EndForeignModify = ddfdw_end_modify;
+	routine->ExecForeignTruncate = ddfdw_truncate;
 	PG_RETURN_POINTER(routine);
 }
 

@@ -1,15 +1,16 @@
 /*
  * What the files of the foreign-data wrapper share.
  *
- *   fdw.c        entry points, refusal of writes       companion.c  scan of the segment table, pruning
+ *   fdw.c        entry points                          companion.c  scan of the segment table, pruning
  *   options.c    options, table and column bindings    segment.c    one segment's rows into Datum arrays
  *   coded.c      its coded columns, in the order in which they need each other
  *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
  *   plan.c       sizes, costs, paths                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
  *   parallel.c   segments shared out among processes   trust.c      columns coded by libbsc
- *   rights.c     who may read what
- *   cache.c      decoded columns, kept by the session
+ *   rights.c     who may read what                     owner.c      the table behind, and its owner
+ *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
+ *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -336,6 +337,22 @@ extern void ddfdw_initialize_worker(ForeignScanState *node, shm_toc *toc, void *
 extern void ddfdw_shutdown(ForeignScanState *node);
 extern bool ddfdw_claim(DdfdwScan *scan);
 extern void ddfdw_share_counts(DdfdwScan *scan);
+
+/* ---- modify.c, changes.c; modify.h has what these share with unseal.c and owner.c ---- */
+
+extern void ddfdw_modify_init(void);
+extern void ddfdw_identify(ItemPointer tid, int64 segment, uint32 row);
+extern void ddfdw_add_targets(PlannerInfo *root, Index rtindex, RangeTblEntry *rte, Relation foreign);
+extern void ddfdw_begin_modify(ModifyTableState *node, ResultRelInfo *target, List *fdw_private, int subplan_index,
+							   int eflags);
+extern TupleTableSlot *ddfdw_exec_insert(EState *estate, ResultRelInfo *target, TupleTableSlot *slot,
+										 TupleTableSlot *plan_slot);
+extern TupleTableSlot *ddfdw_exec_update(EState *estate, ResultRelInfo *target, TupleTableSlot *slot,
+										 TupleTableSlot *plan_slot);
+extern TupleTableSlot *ddfdw_exec_delete(EState *estate, ResultRelInfo *target, TupleTableSlot *slot,
+										 TupleTableSlot *plan_slot);
+extern void ddfdw_end_modify(EState *estate, ResultRelInfo *target);
+extern void ddfdw_truncate(List *relations, DropBehavior behavior, bool restart_seqs);
 
 /* ---- explain.c, analyze.c ---- */
 

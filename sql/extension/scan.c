@@ -192,7 +192,8 @@ ddfdw_iterate(ForeignScanState *node)
 			return slot;
 		memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	}
-	ddfdw_segment_emit(scan->segment, scan->row++, slot->tts_values, slot->tts_isnull);
+	ddfdw_segment_emit(scan->segment, scan->row, slot->tts_values, slot->tts_isnull);
+	ddfdw_identify(&slot->tts_tid, scan->segment->id, scan->row++);
 	return ExecStoreVirtualTuple(slot);
 }
 

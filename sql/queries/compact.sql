@@ -168,6 +168,19 @@ FROM ddstore.series_bound AS bound
 JOIN jsonb_array_elements(%(series)s) AS wanted (series_key) USING (series_key)
 WHERE bound.table_id = %(table_id)s;
 
+-- name: compact_settled
+-- Times of some series whose hot rows were in segments before.
+SELECT settled.series_key, settled.t_min, settled.t_max
+FROM ddstore.settled
+JOIN jsonb_array_elements(%(series)s) AS wanted (series_key) USING (series_key)
+WHERE settled.table_id = %(table_id)s;
+
+-- name: compact_unsettle
+-- Forget such times once no hot row is left there. A row that is about to come brings word of its own.
+DELETE FROM ddstore.settled
+WHERE table_id = {table_id} AND series_key = {series_key} AND t_min = {t_min} AND t_max = {t_max}
+  AND NOT EXISTS (SELECT FROM ONLY {table} AS hot WHERE {series} AND {time} BETWEEN {first} AND {last});
+
 -- name: compact_models
 -- The latest model of each column of some series.
 SELECT DISTINCT ON (model.series_key, model.column_id)

@@ -1,4 +1,4 @@
-"""Migrations: applied once, in order, verifiably; and their sum is sql/schema.sql with sql/functions.sql."""
+"""Migrations: applied once, in order, verifiably; and their sum is sql/schema.sql with functions.sql and writes.sql."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _catalogs(conn: Connection) -> dict[str, set[tuple[Any, ...]]]:
 
 def test_the_sum_of_migrations_is_the_schema(plain_database_url: str, empty_database_url: str) -> None:
     with connect(plain_database_url) as migrated, connect(empty_database_url) as built:
-        for name in ("schema.sql", "functions.sql"):
+        for name in ("schema.sql", "functions.sql", "writes.sql"):
             built.execute((resource_dir("sql") / name).read_bytes())
         expected, found = _catalogs(built), _catalogs(migrated)
     assert expected["columns"]
