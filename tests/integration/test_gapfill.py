@@ -219,7 +219,8 @@ def test_the_recipe_says_what_the_function_says(cold_table: Callable[..., Any]) 
     made.conn.execute("SET LOCAL timezone = 'UTC'")
     minutes = np.array([1, 6, 22])
     made.cold(["boiler"], minutes * 60_000_000, {"temp": [3.0, None, 9.0]})
-    queries = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    chapter = DOCS.read_text().split("\n### Gaps\n")[1].split("\n## ")[0]
+    queries = re.findall(r"```sql\n(.*?)```", chapter, re.DOTALL)
     (function,) = [q for q in queries if "time_bucket_gapfill" in q]
     (recipe,) = [q for q in queries if "DISTINCT device" in q]
     rows = made.conn.execute(SQL(function.replace("2024-01-01", "2000-01-01"))).fetchall()
