@@ -72,6 +72,20 @@ def test_objects_are_written_and_found(plant: Plant, session: Any) -> None:
     assert cold.of.site == "south"
 
 
+def test_objects_are_changed_and_deleted(plant: Plant, session: Any) -> None:
+    rows = list(plant.rows)
+    for place, minute in ((11, 5), (1101, 550)):  # cold, hot
+        session.get(Reading, (START + timedelta(minutes=minute), "pump")).temp = -1.5
+        rows[place] = (*rows[place][:2], -1.5, rows[place][3])
+    session.delete(session.get(Reading, (START, "boiler")))
+    session.commit()
+    session.execute(sa.delete(Reading).where(Reading.device == "boiler", Reading.time < START + timedelta(minutes=3)))
+    session.commit()
+    kept = [row for row in rows if row[1] == "pump" or row[0] >= START + timedelta(minutes=3)]
+    ordered = sa.select(Reading).order_by(Reading.time, Reading.device)
+    assert [reading.row for reading in session.scalars(ordered)] == kept
+
+
 def test_joins_and_relationships(plant: Plant, session: Any) -> None:
     pump = session.get(Device, "pump")
     window = (Reading.time >= START + timedelta(hours=6), Reading.time < START + timedelta(hours=7))
