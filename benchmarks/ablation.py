@@ -71,18 +71,13 @@ def _none(*_: Any, **__: Any) -> Iterator[Any]:
 @contextmanager
 def _without_mode(mode: Mode) -> Iterator[None]:
     """Columns in this mode are never the cheapest."""
-    price = archive._Contender.price
+    coded = archive._Contender.on_part
 
-    def dear(self: Any) -> float:
-        return math.inf if self.mode is mode else price(self)
+    def dear(self: Any, which: slice) -> bytes | None:
+        return None if self.mode is mode else coded(self, which)
 
-    with patch.object(archive._Contender, "price", dear):
+    with patch.object(archive._Contender, "on_part", dear):
         yield
-
-
-def _keep(*arguments: Any) -> Any:
-    """``archive.smallest`` that leaves things as they are."""
-    return arguments[3]
 
 
 class _Only:
@@ -99,7 +94,7 @@ def _no_sides() -> Iterator[None]:
 
 
 PARTS: dict[str, Off] = {
-    "coder cm (modes adaptive and interp with it)": lambda: patch.object(archive, "smallest", _keep),
+    "coder cm (modes adaptive and interp with it)": lambda: patch.object(archive, "search", _nothing),
     "coder mix": lambda: patch.object(choose, "Coder", _Only(Coder.RANS)),
     "mode adaptive": lambda: _without_mode(Mode.ADAPTIVE),
     "mode interp": lambda: patch.object(archive, "_interpolated", _nothing),

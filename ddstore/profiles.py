@@ -12,8 +12,8 @@ __all__ = ["Profile"]
 class Profile(StrEnum):
     """The decode-cost budget of new segments. Every profile keeps the same bounds, and any reader reads all of them.
 
-    ``FAST`` decodes in batches from static tables; ``BALANCED`` (the default) mixes a few contexts; ``ARCHIVE`` spends
-    what it takes to be small.
+    ``FAST`` decodes in batches from static tables; ``BALANCED`` (the default) takes a slower coder for a column
+    where that saves enough; ``ARCHIVE`` spends what it takes to be small.
     """
 
     FAST = "fast"

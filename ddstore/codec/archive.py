@@ -1,4 +1,4 @@
-"""The archive profile's means: the strong coder, interpolation, conditions on other columns; chosen on a sample."""
+"""The strong coder: in which mode, and on the condition of which other columns; by trial on a stretch of the rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ddstore.codec.bound_check import violations
 from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
 from ddstore.codec.lattice import fine
-from ddstore.codec.sample import sample, stretch
-from ddstore.codec.select import Coded, Rows, drift_of
+from ddstore.codec.sample import sample
+from ddstore.codec.select import Coded, Rows, Trial, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["pays", "smallest"]
+__all__ = ["look", "search"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -26,24 +26,28 @@ _DEARER = 0.99  # adaptive filters cost a third of the decoding: for less than t
 _DEEP = 10  # low bits that densities have something to say about
 _DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
-_SMOOTH = 2.0  # bits per row
+_SMOOTH = 2.0  # bits per row, below which interpolation may be best
+_FLAT = 0.1  # bits per row, below which a short segment teaches the strong coder nothing
+_NEAR = 1.02  # a first look this close to paying is worth a second
 _ROUNDS = 3
 _SMALLEST_UNIT = 1e-290  # of a column to be conditioned on: its inverse is finite
-_LEARNT = 8192  # rows after which the strong coder shows what it is worth
 
 Use = tuple[SideUse, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Contender:
-    """Rows in one mode."""
+    """Rows in one mode of the strong coder."""
 
+    column: Column
     rows: Rows
     mode: Mode
     uses: Use = ()
     width: int = 1
     drift: int = 0
     deep: int = _DEEP
+
+    coder = Coder.CM
 
     def run(self) -> bytes | None:
         """Code all rows."""
@@ -60,68 +64,86 @@ class _Contender:
             sides=self.uses,
         )
 
-    def price(self) -> float:
-        """Bits per row of a stretch."""
-        some = self.rows.stretch(_LEARNT)
-        uses = tuple(
-            replace(use, side=replace(use.side, values=stretch(use.side.values, _LEARNT))) for use in self.uses
-        )
-        coded = replace(self, rows=some, uses=uses).run()
-        return 8.0 * (len(coded) if coded is not None else some.values.nbytes) / len(some.values)
+    def on_part(self, which: slice) -> bytes | None:
+        """The bytes of some of the rows; None when raw ones are fewer."""
+        uses = tuple(replace(use, side=replace(use.side, values=use.side.values[which])) for use in self.uses)
+        return replace(self, rows=self.rows.part(which), uses=uses).run()
+
+    def code(self, residual: bytes | None) -> Coded | None:
+        """All rows in bytes, which may be known, within the bound; None when raw ones are fewer."""
+        residual, rows = residual or self.run(), self.rows
+        if self.mode is Mode.INTERP:
+            return _within_bound(self, residual)
+        return None if residual is None else Coded(residual, None, self.mode, rows.lattice, rows.escapes, Coder.CM)
 
 
-def pays(column: Column, rows: Rows, best: Coded, sides: Sequence[Side], saving: float) -> bool:
-    """Whether the strong coder saves so large a share of ``best``, by a quick look. See :func:`smallest`."""
-    bits = 8.0 * best.size / column.n
-    # Interpolation is for smooth columns at wide bounds, filters for the others: one trial will do.
-    contender = _interpolated(column, rows, ()) if bits < _SMOOTH else None
-    if contender is None:
-        contender = _Contender(rows, Mode.ADAPTIVE, _related(rows, sides), drift=drift_of(rows)[0])
-    return contender.price() < (1.0 - saving) * bits
+def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> Trial:
+    """The best way to code a column.
+
+    Args:
+        column: what to code.
+        paths: its rows on the cheapest lattice, and on the path of a tube search if there was one.
+        sides: columns of the segment that it may be conditioned on.
+        which: the rows to choose by.
+    """
+    light = _cheapest([_light(column, rows) for rows in paths], which)
+    causal, smooth = _causal(light, sides, which), _interpolated(column, paths[0], sides, which)
+    return causal if smooth is None or causal.bits <= smooth.bits else smooth
 
 
-def smallest(column: Column, rows: Rows, finer: Rows | None, best: Coded, sides: Sequence[Side]) -> Coded:
-    """The smaller of ``best`` and the strong coder's best.
+def look(
+    column: Column, rows: Rows, path: Rows, sides: Sequence[Side], which: slice, bits: float, below: float
+) -> Trial | None:
+    """A good way to code a column, by a quick look; None where none takes less than ``below``.
 
     Args:
         column: what to code.
         rows: its rows on the cheapest lattice.
-        finer: its rows on the path of a tube search, if there was one.
-        best: what the other coder makes of it.
+        path: those, or the path of a tube search where that is cheaper.
         sides: columns of the segment that it may be conditioned on.
+        which: the rows to choose by.
+        bits: per row, that the column takes otherwise.
+        below: bits per row of a stretch that are worth it.
     """
-    drift, _ = drift_of(rows)
-    found: Coded | None = None
-    causal = [_causal(some, drift, sides) for some in (rows, finer) if some is not None]
-    price, contender = min(causal, key=lambda pair: pair[0])
-    smooth = _interpolated(column, rows, sides)
-    if smooth is not None and smooth.price() < price:
-        found = _within_bound(column, smooth)
-    if found is None:
-        residual = contender.run()
-        if residual is not None:
-            found = Coded(residual, None, contender.mode, contender.rows.lattice, contender.rows.escapes, Coder.CM)
-    return found if found is not None and found.size < best.size else best
+    if bits < _FLAT:
+        return None
+    # Interpolation is for smooth columns at wide bounds, filters for the others.
+    light, first = _light(column, path), _interpolated(column, rows, (), which) if bits < _SMOOTH else None
+    if first is None:
+        light = replace(light, uses=_related(path, sides))
+        first = Trial.of(replace(light, mode=Mode.ADAPTIVE), which)
+        if first.bits > _NEAR * below:
+            return None
+    second = Trial.of(light, which)
+    found = second if second.bits * _DEARER < first.bits else first
+    return found if found.bits < below else None
 
 
-def _causal(rows: Rows, drift: int, sides: Sequence[Side]) -> tuple[float, _Contender]:
-    """The best way to code rows in their order, and bits per row."""
-    plain = _Contender(rows, Mode.ADAPTIVE, drift=drift)
-    price = plain.price()
-    uses = _related(rows, sides)
+def _light(column: Column, rows: Rows) -> _Contender:
+    return _Contender(column, rows, Mode.LATTICE, drift=drift_of(rows)[0])
+
+
+def _cheapest(contenders: Sequence[_Contender], which: slice) -> Trial:
+    return min((Trial.of(each, which) for each in contenders), key=lambda trial: trial.bits)
+
+
+def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
+    """The best way to code rows in their order, given how the light mode does without other columns."""
+    assert isinstance(light.way, _Contender)
+    way = replace(light.way, mode=Mode.ADAPTIVE)
+    found = Trial.of(way, which)
+    uses = _related(way.rows, sides)
     if uses:
-        related = replace(plain, uses=uses)
-        price_related = related.price()
-        if price_related < price:
-            plain, price = related, price_related
-    if price > _DEEP:
-        deep = replace(plain, deep=_DEEPEST)
-        price_deep = deep.price()
-        if price_deep < price * _DEARER:
-            plain, price = deep, price_deep
-    light = replace(plain, mode=Mode.LATTICE)
-    price_light = light.price()
-    return (price_light, light) if price_light * _DEARER < price else (price, plain)
+        related = Trial.of(replace(way, uses=uses), which)
+        if related.bits < found.bits:
+            found, way = related, replace(way, uses=uses)
+    if found.bits > _DEEP:
+        deep = Trial.of(replace(way, deep=_DEEPEST), which)
+        if deep.bits < found.bits * _DEARER:
+            found, way = deep, replace(way, deep=_DEEPEST)
+    if way.uses or way.deep != _DEEP:
+        light = Trial.of(replace(way, mode=Mode.LATTICE), which)
+    return light if light.bits * _DEARER < found.bits else found
 
 
 def _related(rows: Rows, sides: Sequence[Side]) -> Use:
@@ -159,7 +181,7 @@ def _relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return together
 
 
-def _interpolated(column: Column, rows: Rows, sides: Sequence[Side]) -> _Contender | None:
+def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slice) -> Trial | None:
     """The column in mode interp; None where values do not lie on an even lattice, or have no error to spare."""
     if rows.lattice.exact or not isinstance(column.allowed, float):
         return None
@@ -170,12 +192,9 @@ def _interpolated(column: Column, rows: Rows, sides: Sequence[Side]) -> _Contend
     plain = rows.plain
     index = np.zeros(column.n, dtype=np.int64)
     index[plain] = lattice.index(column.values[plain], column.kind) + lift
-    contender = _Contender(replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
+    contender = _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
     use = _departing_with(contender, sides)
-    if use is None:
-        return contender
-    related = replace(contender, uses=(use,))
-    return min(related, contender, key=_Contender.price)
+    return _cheapest([contender] if use is None else [replace(contender, uses=(use,)), contender], which)
 
 
 def _departing_with(contender: _Contender, sides: Sequence[Side]) -> SideUse | None:
@@ -204,21 +223,26 @@ def _departures(x: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(few[1:-1] - (few[:-2] + few[2:]) / 2)
 
 
-def _within_bound(column: Column, contender: _Contender) -> Coded | None:
-    """Code in mode interp; rows that rounding takes beyond the bound are stored exactly. None when they keep coming."""
+def _within_bound(contender: _Contender, residual: bytes | None) -> Coded | None:
+    """What was coded in mode interp; rows that rounding takes beyond the bound are stored exactly.
+
+    None when they keep coming.
+    """
+    column = contender.column
     for _ in range(_ROUNDS):
-        rows = contender.rows
-        residual = contender.run()
         if residual is None:
             return None
+        rows = contender.rows
         sides = [(use.side.crc, type_code(use.side.type), use.side.values) for use in contender.uses]
-        data, _ = _native.decode_column(residual, None, None, type_code(column.kind), column.n, -1, sides)
+        data, valid = _native.decode_column(residual, None, None, type_code(column.kind), column.n, -1, sides)
         plain = rows.plain
-        read = np.frombuffer(data, dtype=dtype_of(column.kind))[plain]
-        broken = violations(column.values[plain], read, column.allowed)
+        read = np.frombuffer(data, dtype=dtype_of(column.kind))
+        broken = violations(column.values[plain], read[plain], column.allowed)
         if not broken.any():
-            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, Coder.CM)
+            there = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
+            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, Coder.CM, (read, there))
         classes = np.zeros(column.n, dtype=np.uint8) if rows.classes is None else rows.classes.copy()
         classes[np.flatnonzero(plain)[broken]] = RowClass.EXACT
         contender = replace(contender, rows=replace(rows, classes=classes))
+        residual = contender.run()
     return None

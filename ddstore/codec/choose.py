@@ -22,10 +22,11 @@ __all__ = ["smallest"]
 _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
-# Two paths are as good as static tables have it, give or take this much.
-_CLOSE = 1.06
-# What the strong coder has to save for the balanced profile to use it.
-_WORTH = 0.2
+# What a coder that takes ten times as long to decode has to save: a share of the size, by profile.
+_SAVING = {Profile.BALANCED: 0.06, Profile.ARCHIVE: 0.0}
+_TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2}
+# Coders as close as this on a stretch are both given all rows.
+_TIED = 1.02
 
 
 def smallest(
@@ -41,38 +42,50 @@ def smallest(
         sides: columns of the segment that this one may be conditioned on.
     """
     rows, _ = column.on(_cheapest_lattice(column, bound))
-    if profile is Profile.FAST:
-        return select.encode(rows, Coder.RANS)
-    best, finer = _mixed(column, rows, model)
-    if best.mode is Mode.LINEAR:
-        return best
-    # The balanced profile reads a column at a tenth of its speed where that saves much.
-    if profile is Profile.ARCHIVE or archive.pays(column, rows, best, sides, _WORTH):
-        best = archive.smallest(column, rows, finer, best, sides)
-    return best
-
-
-def _mixed(column: Column, rows: select.Rows, model: Model | None) -> tuple[select.Coded, select.Rows | None]:
-    """Mixing where a sample says that it pays, otherwise static tables; and the cheaper path that was searched for.
-
-    Mixing costs many times what static tables cost, to encode and to decode, and on noise it gains nothing.
-    """
     best = select.encode(rows, Coder.RANS)
-    if best.mode is Mode.LINEAR:
-        return best, None
-    tried, finer = [rows], None
-    if _may_search(column, rows, best):
-        finer = _on_cheaper_path(column, rows)
-        other = best if finer is None else select.encode(finer, Coder.RANS)
-        if finer is not None and other.size < _CLOSE * best.size:
-            tried = [finer] if other.size < best.size else [rows, finer]
-            best = min(best, other, key=lambda coded: coded.size)
-    elif model is None:
-        some = rows.sample()
-        if select.price(some, Coder.MIX) >= select.price(some, Coder.RANS):
-            return best, None
-    mixed = [select.encode(each, Coder.MIX, model) for each in tried]
-    return min(best, *mixed, key=lambda coded: coded.size), finer
+    if profile is Profile.FAST or best.mode is Mode.LINEAR:
+        return best
+    paths = [rows]
+    finer = _on_cheaper_path(column, rows) if _may_search(column, rows, best) else None
+    if finer is not None:
+        paths.append(finer)
+        best = min(best, select.encode(finer, Coder.RANS), key=lambda coded: coded.size)
+    found = [best]
+    if model is not None:
+        found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
+    found += _tried(column, paths, best, sides, profile)
+    return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile))
+
+
+def _cost(size: float, coder: Coder, profile: Profile) -> float:
+    """A size that a coder ten times as slow has to undercut by the profile's share."""
+    return float(size / (1.0 - _SAVING[profile]) ** _TENS[coder])
+
+
+def _tried(
+    column: Column, paths: Sequence[select.Rows], best: select.Coded, sides: Sequence[Side], profile: Profile
+) -> Iterator[select.Coded]:
+    """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
+    which = paths[0].stretch()
+    mixed = min((_trial(path, Coder.MIX, which) for path in paths), key=lambda trial: trial.bits)
+    static = min((_trial(path, Coder.RANS, which) for path in paths), key=lambda trial: trial.bits)
+    trials = [static, mixed]
+    strong: select.Trial | None
+    if profile is Profile.ARCHIVE:
+        strong = archive.search(column, paths, sides, which)
+    else:
+        below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
+        strong = archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)
+    trials += [] if strong is None else [strong]
+    costs = [_cost(trial.bits, trial.way.coder, profile) for trial in trials]
+    for trial, cost in zip(trials[1:], costs[1:], strict=True):
+        coded = trial.code() if cost < _TIED * min(costs) else None
+        if coded is not None:
+            yield coded
+
+
+def _trial(rows: select.Rows, coder: Coder, which: slice) -> select.Trial:
+    return select.Trial.of(select.plan(rows, coder, select.drift_of(rows)[0]), which)
 
 
 def _cheapest_lattice(column: Column, bound: Bound) -> Lattice:

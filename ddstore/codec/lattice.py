@@ -7,7 +7,7 @@ grid values, which makes the step ``N g`` wider than ``2 eps``; where ``eps < g 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
@@ -38,6 +38,7 @@ __all__ = [
 _MANTISSA = {"float4": 23, "float8": 52}
 _PHASES = 8
 _PHASE_ROWS = 16384  # by fewer, phases are told apart badly: that costs up to 4 % at low rates
+_FAR = 2.0**50  # beyond, a bin is not told from the next
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
 _PRINTED = 10**4  # decimals in more places than these may be printed float32
 _MOSTLY = 0.98  # a share of values worth a lattice: exact rows for the others cost less
@@ -232,7 +233,8 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
         yield _scaled(scale, 1, 0)
     if type_name == "float8" and (grid is None or grid.den > _PRINTED):
         yield from _printed(values)
-    levels = np.unique(ordinals(values, type_name))
+    levels = np.sort(ordinals(values, type_name))  # np.unique hashes, which takes ten times as long
+    levels = levels[np.append(True, levels[1:] != levels[:-1])]
     if len(levels) <= min(_MOST_LEVELS, len(values) // 4):
         yield Lattice(LatticeKind.LEVELS, levels=levels, exact=True)
     yield Lattice(LatticeKind.ORDINAL, exact=True)
@@ -254,10 +256,17 @@ def _printed(values: Values) -> Iterator[Lattice]:
         yield replace(_scaled(replace(scale, via_float32=True), 1, 0), shortest=True)
 
 
-def _best_phase(candidates: list[Lattice], values: Values, type_name: NativeType) -> Lattice:
-    """The lattice on which a sample of the values makes the smoothest path, by the entropy of its steps."""
-    some = sample(values, _PHASE_ROWS)
-    return min(candidates, key=lambda lattice: _native.roughness(lattice.index(some, type_name)))
+def _best_phase(places: NDArray[np.float64], shifts: Sequence[float]) -> int:
+    """By which of these shifts values make the smoothest path, as far as the entropy of its steps tells.
+
+    Args:
+        places: where some of them lie, in bins: the middle of bin q is at q, or at q + shift.
+        shifts: 0 to 1.
+    """
+    if not np.abs(places).max() < _FAR:
+        return 0
+    rough = [_native.phase_roughness(places, shift) for shift in shifts]
+    return rough.index(min(rough))
 
 
 def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned: bool = False) -> Iterator[Lattice]:
@@ -277,7 +286,7 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
         widest = 2 * floor(room) + 1 if integer else floor(2 * room) + 1
         fitting = [bin_ for bin_ in ((widest,) if integer else (widest, widest - 1)) if bin_ == 1 or _fits(grid, bin_)]
         for bin_ in fitting:
-            yield _on(grid, 1, 0) if bin_ == 1 else _phased(grid, bin_, values, type_name, aligned)
+            yield _on(grid, 1, 0) if bin_ == 1 else _phased(grid, bin_, values, aligned)
         if integer:
             if not fitting:
                 yield _on(grid, 1, 0)
@@ -287,8 +296,9 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
         if scale is not None:
             widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
             for bin_ in range(max(1, widest - 1), widest + 1):
-                shifted = [_scaled(scale, bin_, bin_ * k // _PHASES) for k in range(_PHASES)]
-                yield _best_phase(shifted, values, type_name)
+                base, phases = _scaled(scale, bin_, 0), _phases(bin_)
+                shifts = [phase / bin_ for phase in phases]
+                yield _scaled(scale, bin_, phases[_best_phase(_places(values, base), shifts)])
     yield from step_lattices(values, type_name, eps, aligned)
 
 
@@ -307,17 +317,30 @@ def step_lattices(values: Values, type_name: NativeType, eps: float, aligned: bo
     base = Lattice(LatticeKind.STEP, step=2 * usable)
     if aligned:
         return [base]
-    shifts = [replace(base, offset=base.step * k / _PHASES) for k in range(_PHASES)]
-    return [_best_phase(shifts, values, type_name)]
+    shift = _best_phase(_places(values, base), [k / _PHASES for k in range(_PHASES)])
+    return [replace(base, offset=base.step * shift / _PHASES)]
 
 
-def _phased(grid: Grid, bin_: int, values: Values, type_name: NativeType, aligned: bool) -> Lattice:
+def _places(values: Values, lattice: Lattice) -> NDArray[np.float64]:
+    """Where some of the values lie between the points of a lattice of steps, whose own are whole numbers."""
+    return np.asarray((sample(values, _PHASE_ROWS).astype(np.float64) - lattice.offset) / lattice.step)
+
+
+def _phases(bin_: int) -> list[int]:
+    """Where bins of so many grid values may start."""
+    return sorted({bin_ * k // _PHASES for k in range(_PHASES)})
+
+
+def _phased(grid: Grid, bin_: int, values: Values, aligned: bool) -> Lattice:
     if aligned:
         middle = (bin_ - 1) // 2
         zero = -grid.origin // grid.pitch if grid.origin % grid.pitch == 0 else 0
         return _on(grid, bin_, (zero - middle) % bin_)
-    phases = sorted({bin_ * k // _PHASES for k in range(_PHASES)})
-    return _best_phase([_on(grid, bin_, phase) for phase in phases], values, type_name)
+    phases, width = _phases(bin_), float(bin_ * grid.pitch)
+    some = sample(values, _PHASE_ROWS).astype(np.float64)
+    numerator = some if values.dtype.kind == "i" else np.rint(some * grid.den)
+    places = (numerator - (grid.origin + (width - 1) / 2)) / width
+    return _on(grid, bin_, phases[_best_phase(places, [phase / bin_ for phase in phases])])
 
 
 def relative_lattices(values: Values, type_name: NativeType, ratio: float) -> list[Lattice]:

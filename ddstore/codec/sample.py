@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,16 +33,20 @@ def sample(values: NDArray[Any], least: int = _ROWS) -> NDArray[Any]:
     return np.concatenate([values[start : start + length] for start in starts])
 
 
-def stretch(values: NDArray[Any], least: int) -> NDArray[Any]:
-    """One stretch from the middle, for what has to learn before it is any good: an eighth of the column or ``least``.
+def stretch(values: NDArray[Any], roughness: Callable[[NDArray[Any]], float], least: int) -> slice:
+    """One stretch of neighbours, for what has to learn before it is any good: an eighth of the column, or ``least``.
 
     Args:
         values: shape (n,).
-        least: how many elements it takes at least.
-
-    Returns:
-        Shape (m,), m <= n.
+        roughness: what a stretch of them takes; the one taken is the most like all others.
+        least: how many elements it has at least.
     """
     length = max(least, len(values) // _SHARE)
-    start = max(0, len(values) - length) // 2
-    return values[start : start + length]
+    room = len(values) - length
+    if room <= 0:
+        return slice(0, len(values))
+    starts = [room * k // (_SHARE - 1) for k in range(_SHARE)]
+    rough = [roughness(values[start : start + length]) for start in starts]
+    middle = sum(rough) / len(rough)
+    start = min(zip(starts, rough, strict=True), key=lambda pair: abs(pair[1] - middle))[0]
+    return slice(start, start + length)

@@ -99,12 +99,14 @@ def _refine(
         return origin, pitch
     best = (-np.inf, origin, pitch)
     width = 2 * float(half.max())
+    size, levels, half = np.abs(count[far]), levels[far] * np.sign(count[far]), half[far]
+    side = np.sign(count[far])
     for _ in range(_ROUNDS):  # the room is concave in the origin: look around the best one, ever closer
-        for candidate in best[1] + np.linspace(-width, width, _ORIGINS):
-            offset = levels[far] - candidate
-            bound = np.stack([(offset - half[far]) / count[far], (offset + half[far]) / count[far]])
-            low, high = float(bound.min(axis=0).max()), float(bound.max(axis=0).min())
-            if high - low > best[0]:
-                best = (high - low, float(candidate), (low + high) / 2)
+        origins = best[1] + np.linspace(-width, width, _ORIGINS)
+        offset = levels - origins[:, None] * side
+        low, high = ((offset - half) / size).max(axis=1), ((offset + half) / size).min(axis=1)
+        most = int((high - low).argmax())
+        if high[most] - low[most] > best[0]:
+            best = (float(high[most] - low[most]), float(origins[most]), float((low[most] + high[most]) / 2))
         width /= _ORIGINS / 4
     return best[1], best[2]

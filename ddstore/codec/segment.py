@@ -113,8 +113,11 @@ def verified(column: Column, best: Coded, model: Model | None, sides: Sequence[V
     Raises:
         BoundViolation: it does not (a defect: nothing may be deleted).
     """
-    data = model.data if model is not None and best.uses_model else None
-    read, read_valid = decode_column(best.residual, best.latents, data, column.kind, column.n, sides, trusting=True)
+    if best.decoded is not None:
+        read, read_valid = best.decoded
+    else:
+        data = model.data if model is not None and best.uses_model else None
+        read, read_valid = decode_column(best.residual, best.latents, data, column.kind, column.n, sides, trusting=True)
     _verify(column, read, read_valid)
     count, low, high, total = column_stats(read, read_valid)
     return EncodedColumn(

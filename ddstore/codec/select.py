@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,11 @@ from ddstore.codec.model import Model
 from ddstore.codec.sample import STRETCHES, sample, stretch
 from ddstore.codec.side import SideUse
 
-__all__ = ["Coded", "Rows", "drift_of", "encode", "price"]
+__all__ = ["LEARNT", "Coded", "Plan", "Rows", "Trial", "Way", "drift_of", "encode", "learned", "plan", "price"]
+
+LEARNT = 8192
+"""Rows on end, at least, after which a coder that learns shows what it is worth."""
+
 
 # A segment is at most raw + 64 bytes per column (DESIGN invariant 5); the header's own varints fit in it.
 _OVERHEAD = 64
@@ -53,6 +57,8 @@ class Coded:
     lattice: Lattice
     escapes: int
     coder: Coder = Coder.MIX
+    decoded: tuple[NDArray[Any], NDArray[np.bool_] | None] | None = None
+    """What the production decoder made of these very bytes, where it was asked already: values and validity."""
 
     @property
     def uses_model(self) -> bool:
@@ -95,10 +101,18 @@ class Rows:
         classes = None if self.classes is None else sample(self.classes)
         return replace(self, values=sample(self.values), classes=classes, index=sample(self.index))
 
-    def stretch(self, least: int) -> Rows:
-        """Neighbouring rows from the middle, to choose by; all of them when they are few."""
-        classes = None if self.classes is None else stretch(self.classes, least)
-        return replace(self, values=stretch(self.values, least), classes=classes, index=stretch(self.index, least))
+    def stretch(self) -> slice:
+        """Which neighbouring rows to choose by, where a coder has to learn; all of them when they are few."""
+        return stretch(self.index, _native.roughness, LEARNT)
+
+    def part(self, which: slice) -> Rows:
+        """Some of them."""
+        classes = None if self.classes is None else self.classes[which]
+        return replace(self, values=self.values[which], classes=classes, index=self.index[which])
+
+    def price(self, coded: bytes | None) -> float:
+        """Bits per row of these bytes; never more than raw bytes take."""
+        return 8.0 * (len(coded) if coded is not None else self.values.nbytes) / len(self.values)
 
     def run(
         self,
@@ -163,26 +177,94 @@ class Rows:
         )
 
 
-def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
-    """Code rows in the mode, and around the centre, that do best on a sample of them.
+class Way(Protocol):
+    """How rows may be coded."""
+
+    @property
+    def rows(self) -> Rows:
+        """What is coded."""
+
+    @property
+    def coder(self) -> Coder:
+        """What codes them."""
+
+    def on_part(self, which: slice) -> bytes | None:
+        """The bytes of some of the rows; None when raw ones are fewer."""
+
+    def code(self, residual: bytes | None) -> Coded | None:
+        """All rows in bytes, which may be known; None when raw ones are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a stretch of the rows takes in some way."""
+
+    way: Way
+    bits: float
+    """Per row; never more than raw bytes take."""
+    _bytes: bytes | None
+    """All rows', where the stretch is all of them."""
+
+    @classmethod
+    def of(cls, way: Way, which: slice) -> Trial:
+        """Try it."""
+        coded, some = way.on_part(which), way.rows.part(which)
+        whole = len(some.values) == len(way.rows.values)
+        return cls(way, some.price(coded), coded if whole else None)
+
+    def code(self) -> Coded | None:
+        """All rows in bytes; None when raw ones are fewer."""
+        return self.way.code(self._bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rows in mode lattice around some centre.
+
+    Of an average residual, ``modelled`` bits are modelled: the others are coded at even odds.
+    """
+
+    rows: Rows
+    coder: Coder
+    centre: Centre
+    drift: int
+    modelled: int
+
+    def run(self) -> bytes | None:
+        """The bytes; None when raw ones are fewer."""
+        return self.rows.run(Mode.LATTICE, self.centre, coder=self.coder, drift=self.drift, modelled=self.modelled)
+
+    def on(self, rows: Rows) -> Plan:
+        """The same for other rows."""
+        return replace(self, rows=rows)
+
+    def on_part(self, which: slice) -> bytes | None:
+        """The bytes of some of the rows; None when raw ones are fewer."""
+        return self.on(self.rows.part(which)).run()
+
+    def code(self, residual: bytes | None = None) -> Coded | None:
+        """All rows in bytes, which may be known; None when raw ones are fewer."""
+        residual, rows = residual or self.run(), self.rows
+        return None if residual is None else Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, self.coder)
+
+    def price(self) -> float:
+        """Bits per row."""
+        return self.rows.price(self.run())
+
+
+def encode(rows: Rows, coder: Coder) -> Coded:
+    """Code rows around the centre that does best on a sample of them, or as a line, or raw.
 
     Args:
         rows: what to code.
         coder: what residuals are coded by.
-        model: the series' model, or None; tried on all rows.
     """
     drift, steady = drift_of(rows)
     if steady:
         line = rows.run(Mode.LINEAR, Centre.LAST, drift=drift)
         if line is not None:
             return Coded(line, None, Mode.LINEAR, rows.lattice, 0)
-    way = _best_way(rows, coder, drift)
-    residual = way.run(rows, coder)
-    best = None if residual is None else Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, coder)
-    if model is not None and rows.lattice.kind in (LatticeKind.GRID, LatticeKind.STEP):
-        learned = _with_model(rows, coder, model)
-        if learned is not None and (best is None or learned.size < best.size):
-            best = learned
+    best = plan(rows, coder, drift).code()
     if best is None:
         raw = rows.run(Mode.RAW, Centre.LAST)
         assert raw is not None, "raw bytes always fit"
@@ -190,50 +272,34 @@ def encode(rows: Rows, coder: Coder, model: Model | None = None) -> Coded:
     return best
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """A centre, its drift, and how many bits of an average residual are modelled: the others are coded at even odds."""
-
-    centre: Centre
-    drift: int
-    modelled: int
-
-    def run(self, rows: Rows, coder: Coder) -> bytes | None:
-        return rows.run(Mode.LATTICE, self.centre, coder=coder, drift=self.drift, modelled=self.modelled)
-
-    def price(self, rows: Rows, coder: Coder) -> float:
-        """Bits per row; never more than raw bytes take."""
-        data = self.run(rows, coder)
-        return 8.0 * (len(data) if data is not None else rows.values.nbytes) / len(rows.values)
-
-
 def price(rows: Rows, coder: Coder) -> float:
     """Bits per row that these rows would take in mode lattice; never more than raw bytes take."""
-    return _best_way(rows, coder, 0).price(rows, coder)
+    return plan(rows, coder, 0).price()
 
 
-def _best_way(rows: Rows, coder: Coder, drift: int) -> _Way:
-    """The one that is cheapest on a sample."""
+def plan(rows: Rows, coder: Coder, drift: int) -> Plan:
+    """How to code rows in mode lattice: what is cheapest on a sample of them."""
     some = rows.sample()
-    last, linear = _Way(Centre.LAST, drift, _MODELLED[1]), _Way(Centre.LINEAR, 0, _MODELLED[1])
+    last = Plan(some, coder, Centre.LAST, drift, _MODELLED[1])
+    linear = replace(last, centre=Centre.LINEAR, drift=0)
     if coder is Coder.RANS:
         level = some.index - drift * np.arange(len(some.index)) if drift else some.index
         bits, other = _native.roughness(level), _native.roughness(np.diff(level, prepend=level[:1]))
     else:  # static tables are quick to try, and like the same centre
-        bits, other = last.price(some, Coder.RANS), linear.price(some, Coder.RANS)
+        bits, other = (replace(way, coder=Coder.RANS).price() for way in (last, linear))
     way = last if bits <= other else linear
     if coder is not Coder.MIX:
-        return way
+        return way.on(rows)
     found = replace(way, modelled=_MODELLED[0])
     if min(bits, other) > _MODELLED[0] + 1:  # below, no bit is left out
-        price = found.price(some, coder)
+        bits = found.price()
         # Positions in a list have no noise: each of their bits means something.
-        for modelled in (_MODELLED[1], _ALL) if rows.lattice.exact and price < _FEW else _MODELLED[1:]:
+        for modelled in (_MODELLED[1], _ALL) if rows.lattice.exact and bits < _FEW else _MODELLED[1:]:
             deeper = replace(way, modelled=modelled)
-            deeper_price = deeper.price(some, coder)
-            if deeper_price < _DEEPER * price:
-                price, found = deeper_price, deeper
-    return found
+            deeper_bits = deeper.price()
+            if deeper_bits < _DEEPER * bits:
+                bits, found = deeper_bits, deeper
+    return found.on(rows)
 
 
 def drift_of(rows: Rows) -> tuple[int, bool]:
@@ -243,19 +309,20 @@ def drift_of(rows: Rows) -> tuple[int, bool]:
     if len(rows.index) < 2:
         return 0, True
     some = np.diff(sample(rows.index))
-    steps, counts = np.unique(some, return_counts=True)
-    step = int(steps[counts.argmax()])
-    if 2 * counts.max() > len(some) - STRETCHES:
-        return step, bool((np.diff(rows.index) == step).all())
+    step = int(np.partition(some, len(some) // 2)[len(some) // 2])  # what most of them are, if most are the same
+    others = len(some) - int(np.count_nonzero(some == step))
+    if 2 * others < len(some) + STRETCHES:
+        return step, others < STRETCHES and bool((np.diff(rows.index) == step).all())
     # A clock that jitters, or a counter: far from standing still.
-    middle = float(np.median(some))
-    spread = float(np.median(np.abs(some - middle)))
-    return (round(middle) if _AHEAD * spread < abs(middle) < 2.0**62 else 0), False
+    spread = float(np.median(np.abs(some - float(step))))
+    return (step if _AHEAD * spread < abs(step) < 2**62 else 0), False
 
 
-def _with_model(rows: Rows, coder: Coder, model: Model) -> Coded | None:
+def learned(rows: Rows, coder: Coder, model: Model) -> Coded | None:
     """Code around the BTAE's prediction; None when the model's units do not reach this lattice."""
     lattice = rows.lattice
+    if lattice.kind not in (LatticeKind.GRID, LatticeKind.STEP):
+        return None
     if lattice.kind is LatticeKind.GRID:
         unit, origin = lattice.mul / lattice.den, lattice.add / lattice.den
     else:

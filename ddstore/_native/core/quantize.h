@@ -43,6 +43,9 @@ uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n);
 /* n times the order-0 entropy of the differences of neighbours, in bits: how rough a path is. */
 float dd_roughness(const uint64_t *index, uint32_t n);
 
+/* That of the path of the whole numbers nearest to places - shift, which are below 2^51. */
+float dd_phase_roughness(const double *place, double shift, uint32_t n);
+
 /* The decimal or binary grid that floats lie on: whole numbers / den, perhaps rounded to float32 on the way. */
 typedef struct {
 	uint32_t hits; /* values on it; 0: there is no such grid */

@@ -42,15 +42,30 @@ uint32_t dd_classify(dd_type type, const void *values, const uint8_t *valid, uin
 	return odd;
 }
 
-uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n)
+DD_INLINE double at(dd_type type, const void *values, uint32_t i)
+{
+	return type == DD_FLOAT32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
+}
+
+/* Add m 2^(place - 1074). Each limb gets less than 2^32 at a time: a column's rows are far from its 2^63. */
+DD_INLINE void add_at(dd_sum *sum, uint64_t m, int64_t sign, uint32_t place)
+{
+	uint32_t shift = place & 31;
+	int64_t *limb = sum->limb + (place >> 5);
+
+	limb[0] += ((int64_t)(m << shift & UINT32_MAX) ^ sign) - sign;
+	limb[1] += ((int64_t)(m >> (32 - shift) & UINT32_MAX) ^ sign) - sign;
+	limb[2] += ((int64_t)(m >> 1 >> (63 - shift)) ^ sign) - sign;
+}
+
+static uint32_t add_each(dd_sum *sum, dd_type type, const void *values, uint32_t n)
 {
 	uint32_t odd = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		double v = type == DD_FLOAT32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
+		double v = at(type, values, i);
 		uint64_t bits, m;
-		uint32_t exponent, shift;
-		int64_t sign, *limb;
+		uint32_t exponent;
 
 		memcpy(&bits, &v, sizeof bits);
 		exponent = bits >> 52 & 0x7ff;
@@ -60,33 +75,84 @@ uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n)
 			continue;
 		}
 		m |= (uint64_t)(exponent > 0) << 52;
-		exponent -= exponent > 0;
-		sign = -(int64_t)(bits >> 63);
-		shift = exponent & 31;
-		limb = sum->limb + (exponent >> 5);
-		/* Each limb gets less than 2^32 at a time: a column's rows are far from its 2^63. */
-		limb[0] += ((int64_t)(m << shift & UINT32_MAX) ^ sign) - sign;
-		limb[1] += ((int64_t)(m >> (32 - shift) & UINT32_MAX) ^ sign) - sign;
-		limb[2] += ((int64_t)(m >> 1 >> (63 - shift)) ^ sign) - sign;
+		add_at(sum, m, -(int64_t)(bits >> 63), exponent - (exponent > 0));
 	}
 	return odd;
 }
 
-float dd_roughness(const uint64_t *index, uint32_t n)
+/*
+ * Values that lie within a hundred bits of the largest, as nearly all do, are two whole numbers each, of 51 bits and of
+ * the 50 below: those of a block are added before they meet the limbs. Returns whether they were; otherwise nothing is.
+ */
+DD_INLINE bool add_block(dd_sum *sum, dd_type type, const void *values, uint32_t from, uint32_t to, uint32_t exponent)
 {
-	enum { REACH = 64, FAR = 2 * REACH + 1, BINS = FAR + 2 * 65, COPIES = 4 };
-	/* Small differences, then the bit lengths of others, up and down; in copies, as most add to the same bin. */
-	uint32_t count[COPIES][BINS] = {0};
-	float bits = dd_times_log(n > 0 ? n - 1 : 0);
+	const double whole = 6755399441055744.0; /* 2^52 + 2^51: added to a double below 2^51, it leaves no fraction */
+	uint64_t bits = (uint64_t)(1023 + 1073 - exponent) << 52; /* of what takes the largest to 51 bits */
+	double unit, fine = 1125899906842624.0; /* 2^50 */
+	int64_t one, lost = 0, sums[2] = {0, 0};
 
-	for (uint32_t i = 1; i < n; i++) {
-		int64_t d = (int64_t)(index[i] - index[i - 1]);
+	memcpy(&unit, &bits, sizeof unit);
+	memcpy(&one, &whole, sizeof one);
+	for (uint32_t i = from; i < to; i++) {
+		double v = at(type, values, i) * unit, h = v + whole, l, rest = (v - (h - whole)) * fine;
+		int64_t hb, lb;
 
-		if (d >= -REACH && d <= REACH)
-			count[i % COPIES][REACH + d]++;
-		else
-			count[i % COPIES][FAR + 2 * dd_bit_length(d < 0 ? 0 - (uint64_t)d : (uint64_t)d) + (d < 0)]++;
+		l = rest + whole;
+		memcpy(&hb, &h, sizeof hb);
+		memcpy(&lb, &l, sizeof lb);
+		sums[0] += hb - one;
+		sums[1] += lb - one;
+		lost |= l - whole == rest ? 0 : -1;
 	}
+	if (lost != 0)
+		return false;
+	for (unsigned k = 0; k < 2; k++)
+		add_at(sum, sums[k] < 0 ? 0 - (uint64_t)sums[k] : (uint64_t)sums[k], sums[k] < 0 ? -1 : 0, exponent + 1 - 50 * k);
+	return true;
+}
+
+DD_INLINE uint32_t add_blocks(dd_sum *sum, dd_type type, const void *values, uint32_t n)
+{
+	enum { SOME = 2048 };
+	size_t width = dd_type_width(type);
+	double peak = dd_largest(type, values, n);
+	uint32_t exponent, odd = 0;
+	uint64_t bits;
+
+	memcpy(&bits, &peak, sizeof bits);
+	exponent = (uint32_t)(bits >> 52);
+	for (uint32_t from = 0, to; from < n; from = to) {
+		to = n - from < SOME ? n : from + SOME;
+		/* Multiplying by less than 1 could lose the smallest ones unnoticed. */
+		if (exponent < 200 || exponent > 1073 || !add_block(sum, type, values, from, to, exponent))
+			odd += add_each(sum, type, (const uint8_t *)values + from * width, to - from);
+	}
+	return odd;
+}
+
+uint32_t dd_sum_add(dd_sum *sum, dd_type type, const void *values, uint32_t n)
+{
+	return type == DD_FLOAT32 ? add_blocks(sum, DD_FLOAT32, values, n) : add_blocks(sum, DD_FLOAT64, values, n);
+}
+
+enum { REACH = 64, FAR = 2 * REACH + 1, BINS = FAR + 2 * 65, COPIES = 4 };
+
+/* Small differences, then the bit lengths of others, up and down; in copies, as most add to the same bin. */
+typedef uint32_t histogram[COPIES][BINS];
+
+DD_INLINE void count_step(histogram count, uint32_t i, int64_t d)
+{
+	if (d >= -REACH && d <= REACH)
+		count[i % COPIES][REACH + d]++;
+	else
+		count[i % COPIES][FAR + 2 * dd_bit_length(d < 0 ? 0 - (uint64_t)d : (uint64_t)d) + (d < 0)]++;
+}
+
+/* What n differences take. */
+static float roughness_of(histogram count, uint32_t n)
+{
+	float bits = dd_times_log(n);
+
 	for (unsigned i = 0; i < BINS; i++) {
 		for (unsigned k = 1; k < COPIES; k++)
 			count[0][i] += count[k][i];
@@ -97,6 +163,32 @@ float dd_roughness(const uint64_t *index, uint32_t n)
 	return bits;
 }
 
+float dd_roughness(const uint64_t *index, uint32_t n)
+{
+	histogram count = {{0}};
+
+	for (uint32_t i = 1; i < n; i++)
+		count_step(count, i, (int64_t)(index[i] - index[i - 1]));
+	return roughness_of(count, n > 0 ? n - 1 : 0);
+}
+
+float dd_phase_roughness(const double *place, double shift, uint32_t n)
+{
+	histogram count = {{0}};
+	uint64_t before = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		double whole = (place[i] - shift) + 6755399441055744.0; /* 2^52 + 2^51: no fraction is left */
+		uint64_t bits;
+
+		memcpy(&bits, &whole, sizeof bits);
+		if (i > 0)
+			count_step(count, i, (int64_t)(bits - before));
+		before = bits;
+	}
+	return roughness_of(count, n > 0 ? n - 1 : 0);
+}
+
 #define PROBES 64u
 
 static const uint64_t denominators[] = {
@@ -104,11 +196,6 @@ static const uint64_t denominators[] = {
 	1u << 1, 1u << 2, 1u << 3, 1u << 4, 1u << 5, 1u << 6, 1u << 7, 1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12,
 	1u << 13, 1u << 14, 1u << 15, 1u << 16,
 };
-
-DD_INLINE double at(dd_type type, const void *values, uint32_t i)
-{
-	return type == DD_FLOAT32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
-}
 
 /* Half to even; beyond 2^52 every double is whole. */
 DD_INLINE double nearest(double v)
@@ -164,26 +251,56 @@ static uint64_t common_divisor(uint64_t a, uint64_t b)
 	return a;
 }
 
-/* The greatest common divisor of all distances from the first numerator on the grid, which is the origin. */
-static void find_pitch(dd_type type, const void *values, uint32_t n, dd_grid *grid)
+/* Whether the numerators of so many values, all of them on the grid, are whole pitches apart from the origin. */
+DD_INLINE bool all_pitched(dd_type type, const void *values, uint32_t from, uint32_t to, double den, double origin,
+			   double pitch)
 {
+	int64_t off = 0;
+
+	for (uint32_t i = from; i < to; i++) {
+		double distance = nearest(at(type, values, i) * den) - origin;
+
+		off |= nearest(distance / pitch) * pitch == distance ? 0 : -1;
+	}
+	return off == 0;
+}
+
+/* The greatest common divisor of all distances from the first numerator on the grid, which is the origin. */
+DD_INLINE void find_pitch(dd_type type, const void *values, uint32_t n, double peak, dd_grid *grid)
+{
+	enum { SOME = 256 };
 	double den = (double)grid->den;
+	bool whole = grid->hits == n && peak * den < 2251799813685248.0; /* 2^51: doubles hold all distances */
 	uint64_t pitch = 0;
 	bool seen = false;
 
-	for (uint32_t i = 0; i < n && pitch != 1; i++) {
-		double v = at(type, values, i);
-		int64_t numerator;
-
-		if (grid->hits < n && !on_grid(v, den, grid->via_float32 || type == DD_FLOAT32))
+	for (uint32_t from = 0, to; from < n && pitch != 1; from = to) {
+		to = n - from < SOME ? n : from + SOME;
+		if (whole && pitch > 0 &&
+		    all_pitched(type, values, from, to, den, (double)grid->origin, (double)pitch))
 			continue;
-		numerator = (int64_t)nearest(v * den);
-		if (!seen)
-			grid->origin = numerator;
-		seen = true;
-		pitch = common_divisor(distance(numerator, grid->origin), pitch);
+		for (uint32_t i = from; i < to && pitch != 1; i++) {
+			double v = at(type, values, i);
+			int64_t numerator;
+
+			if (grid->hits < n && !on_grid(v, den, grid->via_float32 || type == DD_FLOAT32))
+				continue;
+			numerator = (int64_t)nearest(v * den);
+			if (!seen)
+				grid->origin = numerator;
+			seen = true;
+			pitch = common_divisor(distance(numerator, grid->origin), pitch);
+		}
 	}
 	grid->pitch = pitch > 0 ? (int64_t)pitch : 1;
+}
+
+static void pitch_of(dd_type type, const void *values, uint32_t n, double peak, dd_grid *grid)
+{
+	if (type == DD_FLOAT32)
+		find_pitch(DD_FLOAT32, values, n, peak, grid);
+	else
+		find_pitch(DD_FLOAT64, values, n, peak, grid);
 }
 
 static int64_t integer_at(dd_type type, const void *values, uint32_t i)
@@ -239,9 +356,9 @@ void dd_find_grids(dd_type type, const void *values, uint32_t n, dd_grid *all, d
 		}
 	}
 	if (all->hits > 0)
-		find_pitch(type, values, n, all);
+		pitch_of(type, values, n, peak, all);
 	if (most->hits == n)
 		*most = *all;
 	else if (most->hits > 0)
-		find_pitch(type, values, n, most);
+		pitch_of(type, values, n, peak, most);
 }

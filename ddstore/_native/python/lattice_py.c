@@ -220,6 +220,23 @@ PyObject *ddpy_roughness(PyObject *self, PyObject *args)
 	return n < 0 ? bad("roughness") : PyFloat_FromDouble(bits);
 }
 
+PyObject *ddpy_phase_roughness(PyObject *self, PyObject *args)
+{
+	Py_buffer places;
+	double shift;
+	Py_ssize_t n;
+	float bits = 0;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*d", &places, &shift))
+		return NULL;
+	n = elements(&places, DD_FLOAT64);
+	if (n >= 0)
+		bits = dd_phase_roughness(places.buf, shift, (uint32_t)n);
+	PyBuffer_Release(&places);
+	return n < 0 ? bad("phase_roughness") : PyFloat_FromDouble(bits);
+}
+
 static PyObject *describe(const dd_grid *grid)
 {
 	if (grid->hits == 0)
