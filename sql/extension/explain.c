@@ -44,6 +44,23 @@ describe_conds(const DdfdwScan *scan, const ForeignScan *plan, ExplainState *es)
 	return text.data;
 }
 
+static char *
+describe_order(const DdfdwScan *scan, List *order)
+{
+	StringInfoData text;
+	ListCell *cell;
+
+	initStringInfo(&text);
+	foreach (cell, order) {
+		DdfdwSortColumn column = ddfdw_sort_unpack(lfirst(cell));
+
+		appendStringInfo(&text, "%s%s%s", cell == list_head(order) ? "" : ", ",
+						 quote_identifier(get_attname(scan->table->foreign, column.attno, false)),
+						 column.descending ? " DESC" : "");
+	}
+	return text.data;
+}
+
 void
 ddfdw_explain(ForeignScanState *node, ExplainState *es)
 {
@@ -58,6 +75,8 @@ ddfdw_explain(ForeignScanState *node, ExplainState *es)
 						es);
 	if (scan->nconds > 0)
 		ExplainPropertyText("Segment Cond", describe_conds(scan, plan, es), es);
+	if (list_nth(plan->fdw_private, DDFDW_PRIVATE_ORDER) != NIL)
+		ExplainPropertyText("Segment Order", describe_order(scan, list_nth(plan->fdw_private, DDFDW_PRIVATE_ORDER)), es);
 	if (!es->analyze)
 		return;
 	/* A scan that is not parallel itself may still run within a parallel worker, whose counts are gone. */

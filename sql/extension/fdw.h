@@ -11,6 +11,7 @@
  *   rights.c     who may read what                     owner.c      the table behind, and its owner
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
+ *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -110,7 +111,24 @@ extern ForeignScan *ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid forei
 								   List *scan_clauses, Plan *outer);
 
 /* fdw_private of the plan */
-enum { DDFDW_PRIVATE_CONDS, DDFDW_PRIVATE_COLUMNS };
+enum { DDFDW_PRIVATE_CONDS, DDFDW_PRIVATE_COLUMNS, DDFDW_PRIVATE_ORDER };
+
+/* ---- pathkeys.c: in what order rows can come ---- */
+
+/* A column by which rows are ordered: any number of keys, then time. Travels in fdw_private. */
+typedef struct DdfdwSortColumn {
+	AttrNumber attno; /* of the foreign table */
+	Oid opno;
+	Oid collation;
+	bool descending, nulls_first;
+} DdfdwSortColumn;
+
+extern List *ddfdw_order_of_query(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List **pathkeys);
+extern double ddfdw_open_at_once(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *order);
+extern DdfdwSortColumn ddfdw_sort_unpack(const List *packed);
+
+/* Decoded values of segments that an ordered scan may have open at once; what more there is it sorts. */
+#define DDFDW_OPEN_BYTES ((Size)work_mem * 1024 * 8)
 
 /* ---- companion.c: the segment table's rows that may hold wanted rows ---- */
 
@@ -312,6 +330,7 @@ typedef struct DdfdwScan {
 	bool started; /* conditions evaluated, scan positioned */
 	bool empty;	  /* a condition cannot be true */
 	uint32 row, end; /* of the current segment: the next row and the one after the last */
+	struct DdfdwOrder *order; /* NULL: as segments are found */
 	int64 scans;	 /* starts and restarts */
 	int64 matched;	 /* segments that were not pruned */
 
@@ -324,6 +343,16 @@ extern void ddfdw_begin(ForeignScanState *node, int eflags);
 extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 extern void ddfdw_rescan(ForeignScanState *node);
 extern void ddfdw_end(ForeignScanState *node);
+extern void ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, uint32 *end);
+
+/* ---- order.c ---- */
+
+typedef struct DdfdwOrder DdfdwOrder;
+
+extern DdfdwOrder *ddfdw_order_create(const DdfdwTable *table, List *packed, List *columns);
+extern void ddfdw_order_reset(DdfdwOrder *order);
+extern void ddfdw_order_end(DdfdwScan *scan);
+extern bool ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot);
 
 /* ---- parallel.c ---- */
 

@@ -6,6 +6,8 @@
  */
 #include "fdw.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_statistic.h"
@@ -120,7 +122,7 @@ needed_columns(RelOptInfo *rel, Oid foreign, List *clauses)
  * of one process among them.
  */
 static ForeignPath *
-make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param, int workers)
+make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param, int workers, List *pathkeys, List *order)
 {
 	const RelSize *size = rel->fdw_private;
 	List *clauses = param ? list_concat_copy(param->ppi_clauses, rel->baserestrictinfo) : rel->baserestrictinfo;
@@ -154,16 +156,23 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param,
 	total += decoded * (values * DECODE_COST + cpu_tuple_cost + quals.per_tuple) + rows * rel->reltarget->cost.per_tuple;
 	/* No row comes out before its segment is decoded. */
 	startup += Min(size->segment_rows, decoded) * values * DECODE_COST;
+	if (order) {
+		double open = Min(ddfdw_open_at_once(root, rel, foreign, order), fetched);
+
+		/* All segments are listed, the times of those open at once are decoded, each row goes through the heap. */
+		startup += fetched * (cpu_tuple_cost + cpu_operator_cost) + open * (random_page_cost + size->segment_rows * DECODE_COST);
+		total = Max(total, startup) + fetched * cpu_tuple_cost + rows * cpu_operator_cost * (1.0 + log2(open + 1.0));
+	}
 
 	path = create_foreignscan_path(root, rel, NULL, rows,
 #if PG_VERSION_NUM >= 180000
 								   0,
 #endif
-								   startup, Max(total, startup), NIL, param ? param->ppi_req_outer : rel->lateral_relids, NULL,
+								   startup, Max(total, startup), pathkeys, param ? param->ppi_req_outer : rel->lateral_relids, NULL,
 #if PG_VERSION_NUM >= 170000
 								   NIL,
 #endif
-								   NIL);
+								   order);
 	path->path.parallel_aware = workers > 0;
 	path->path.parallel_workers = workers;
 	return path;
@@ -199,7 +208,19 @@ add_join_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *cla
 	if (list_member_ptr(*seen, param))
 		return;
 	*seen = lappend(*seen, param);
-	add_path(rel, (Path *)make_path(root, rel, foreign, param, 0));
+	add_path(rel, (Path *)make_path(root, rel, foreign, param, 0, NIL, NIL));
+}
+
+/* Paths in the order of the query, where its segments come in one and are few enough to be open at once. */
+static void
+add_ordered_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
+{
+	const RelSize *size = rel->fdw_private;
+	List *pathkeys, *order = ddfdw_order_of_query(root, rel, foreign, &pathkeys);
+
+	if (order && Min(ddfdw_open_at_once(root, rel, foreign, order), size->segments) * size->segment_rows * sizeof(Datum) <=
+					 DDFDW_OPEN_BYTES)
+		add_path(rel, (Path *)make_path(root, rel, foreign, param, 0, pathkeys, order));
 }
 
 typedef struct EquivalenceTarget {
@@ -221,14 +242,13 @@ ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 {
 	List *seen = NIL;
 	ListCell *cell;
+	ParamPathInfo *param =
+		bms_is_empty(rel->lateral_relids) ? NULL : get_baserel_parampathinfo(root, rel, rel->lateral_relids);
 
-	add_path(rel, (Path *)make_path(root, rel, foreign,
-									bms_is_empty(rel->lateral_relids)
-										? NULL
-										: get_baserel_parampathinfo(root, rel, rel->lateral_relids),
-									0));
+	add_path(rel, (Path *)make_path(root, rel, foreign, param, 0, NIL, NIL));
+	add_ordered_path(root, rel, foreign, param);
 	if (rel->consider_parallel && bms_is_empty(rel->lateral_relids) && max_parallel_workers_per_gather > 0)
-		add_partial_path(rel, (Path *)make_path(root, rel, foreign, NULL, worker_count(rel)));
+		add_partial_path(rel, (Path *)make_path(root, rel, foreign, NULL, worker_count(rel), NIL, NIL));
 	foreach (cell, rel->joininfo)
 		add_join_path(root, rel, foreign, lfirst_node(RestrictInfo, cell), &seen);
 	if (!rel->has_eclass_joins)
@@ -248,9 +268,11 @@ ForeignScan *
 ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *best, List *tlist, List *scan_clauses,
 			   Plan *outer)
 {
-	List *conds = NIL, *values = NIL;
+	List *conds = NIL, *values = NIL, *columns = needed_columns(rel, foreign, scan_clauses), *order = best->fdw_private;
 	ListCell *cell;
 
+	if (order) /* too many open segments are sorted by it */
+		columns = list_append_unique_int(columns, ddfdw_sort_unpack(llast(order)).attno);
 	foreach (cell, scan_clauses) {
 		DdfdwCond cond;
 
@@ -262,5 +284,5 @@ ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *bes
 	}
 	/* Every clause stays with the executor: pruning only ever leaves out segments in which none can be true. */
 	return make_foreignscan(tlist, extract_actual_clauses(scan_clauses, false), rel->relid, values,
-							list_make2(conds, needed_columns(rel, foreign, scan_clauses)), NIL, NIL, outer);
+							list_make3(conds, columns, order), NIL, NIL, outer);
 }

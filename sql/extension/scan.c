@@ -57,6 +57,7 @@ ddfdw_begin(ForeignScanState *node, int eflags)
 	ForeignScan *plan = (ForeignScan *)node->ss.ps.plan;
 	EState *estate = node->ss.ps.state;
 	DdfdwScan *scan = palloc0(sizeof *scan);
+	List *columns;
 	MemoryContext old;
 
 	scan->context = AllocSetContextCreate(estate->es_query_cxt, "ddstore scan", ALLOCSET_DEFAULT_SIZES);
@@ -69,8 +70,10 @@ ddfdw_begin(ForeignScanState *node, int eflags)
 	unpack_conds(scan, list_nth(plan->fdw_private, DDFDW_PRIVATE_CONDS));
 	make_bounds(scan);
 	scan->exprs = ExecInitExprList(plan->fdw_exprs, &node->ss.ps);
-	scan->segment = ddfdw_segment_create(scan->table, scan->companion_rel, list_nth(plan->fdw_private, DDFDW_PRIVATE_COLUMNS),
-										 scan->nbounds > 0, estate->es_snapshot);
+	columns = list_nth(plan->fdw_private, DDFDW_PRIVATE_COLUMNS);
+	scan->order = ddfdw_order_create(scan->table, list_nth(plan->fdw_private, DDFDW_PRIVATE_ORDER), columns);
+	scan->segment = ddfdw_segment_create(scan->table, scan->companion_rel, columns, scan->order || scan->nbounds > 0,
+										 estate->es_snapshot);
 	scan->segment->timing = (estate->es_instrument & INSTRUMENT_TIMER) != 0;
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		scan->companion =
@@ -118,18 +121,20 @@ start(ForeignScanState *node, DdfdwScan *scan)
 		MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 		ddfdw_companion_rescan(scan->companion, scan->values);
+		if (scan->order)
+			ddfdw_order_reset(scan->order);
 		MemoryContextSwitchTo(old);
 	}
 }
 
 /* The first row of [low, high) at which the bound begins (lower) or ceases (upper) to hold; times are sorted. */
 static uint32
-search(DdfdwScan *scan, DdfdwTimeBound *bound, uint32 low, uint32 high)
+search(const DdfdwScan *scan, DdfdwTimeBound *bound, const int64 *times, uint32 low, uint32 high)
 {
 	while (low < high) {
 		uint32 middle = low + (high - low) / 2;
-		bool holds = DatumGetBool(FunctionCall2Coll(&bound->function, InvalidOid, Int64GetDatum(scan->segment->times[middle]),
-													scan->values[bound->cond]));
+		bool holds = DatumGetBool(
+			FunctionCall2Coll(&bound->function, InvalidOid, Int64GetDatum(times[middle]), scan->values[bound->cond]));
 
 		if (holds == bound->lower)
 			high = middle;
@@ -137,6 +142,22 @@ search(DdfdwScan *scan, DdfdwTimeBound *bound, uint32 low, uint32 high)
 			low = middle + 1;
 	}
 	return low;
+}
+
+/* The rows of a segment that are inside the bounds on time: [*first, *end). */
+void
+ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, uint32 *end)
+{
+	*first = 0;
+	*end = segment->n;
+	for (int i = 0; i < scan->nbounds; i++) {
+		DdfdwTimeBound *bound = &scan->bounds[i];
+
+		if (bound->lower)
+			*first = search(scan, bound, segment->times, *first, *end);
+		else
+			*end = search(scan, bound, segment->times, *first, *end);
+	}
 }
 
 /* Turn to the next segment with a row inside the bounds on time; false when there is none. */
@@ -150,16 +171,7 @@ next_segment(DdfdwScan *scan)
 			continue;
 		scan->matched++;
 		ddfdw_segment_times(scan->segment, row);
-		scan->row = 0;
-		scan->end = scan->segment->n;
-		for (int i = 0; i < scan->nbounds; i++) {
-			DdfdwTimeBound *bound = &scan->bounds[i];
-
-			if (bound->lower)
-				scan->row = search(scan, bound, scan->row, scan->end);
-			else
-				scan->end = search(scan, bound, scan->row, scan->end);
-		}
+		ddfdw_scan_bounds(scan, scan->segment, &scan->row, &scan->end);
 		if (scan->row < scan->end) {
 			ddfdw_segment_columns(scan->segment, row, scan->end);
 			return true;
@@ -179,6 +191,13 @@ ddfdw_iterate(ForeignScanState *node)
 		start(node, scan);
 	if (scan->empty)
 		return slot;
+	if (scan->order) {
+		MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+		scan->empty = !ddfdw_order_next(scan, slot);
+		MemoryContextSwitchTo(old);
+		return slot;
+	}
 	if (scan->row >= scan->end) {
 		MemoryContext old = MemoryContextSwitchTo(scan->context);
 
@@ -215,6 +234,8 @@ ddfdw_end(ForeignScanState *node)
 		return;
 	if (scan->companion)
 		ddfdw_companion_close(scan->companion);
+	if (scan->order)
+		ddfdw_order_end(scan);
 	ddfdw_segment_release(scan->segment);
 	table_close(scan->companion_rel, NoLock);
 	MemoryContextDelete(scan->context);
