@@ -54,6 +54,34 @@ WAYS = (
 )
 
 
+def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.int64], **other: Any) -> bytes:
+    """Indices coded by the core, on the lattice of whole numbers and plainly but for what ``other`` says."""
+    plain = {
+        "flags": FLAG_EXACT,
+        "lattice": LatticeKind.GRID,
+        "mul": 1,
+        "add": 0,
+        "den": 1,
+        "step": 0.0,
+        "offset": 0.0,
+        "levels": None,
+        "drift": 0,
+        "centre": Centre.LAST,
+        "base": 0,
+        "scale": 0,
+        "classes": None,
+        "bits": None,
+        "latents": None,
+        "model": None,
+        "capacity": 20 * len(index) + 4096,
+    }
+    coded = _native.encode_column(
+        type=type_code(kind), mode=mode, coder=coder, n=len(index), index=index, **{**plain, **other}
+    )
+    assert coded is not None, "the capacity suffices"
+    return coded
+
+
 def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
     """Every way of coding every type, without and with exceptions and (coder cm) with up to three other columns."""
     rng = np.random.default_rng(seed)
@@ -107,28 +135,21 @@ def _encode(
     flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
     if kind == "float8" and mode is not Mode.RAW:
         flags |= (0, FLAG_VIA_FLOAT32, FLAG_VIA_FLOAT32 | FLAG_SHORTEST)[int(rng.integers(3))]
-    residual = _native.encode_column(
-        type=type_code(kind),
-        mode=mode,
-        coder=coder,
+    residual = encode_native(
+        kind,
+        coder,
+        mode,
+        index,
         flags=flags,
-        n=n,
         **lattice,
         drift=int(rng.integers(-2, 3)),
         centre=Centre.LINEAR if coder is not Coder.CM and rng.random() < 0.5 else Centre.LAST,
-        base=0,
-        scale=0,
-        index=index,
         classes=classes,
         bits=rng.integers(0, 2 ** (8 * dtype_of(kind).itemsize), n, dtype=np.uint64, endpoint=False),
-        latents=None,
-        model=None,
-        capacity=n * 16 + 4096,
         width=int(rng.integers(1, 9)) if mode is Mode.INTERP else 1,
         stride=int(rng.integers(0, 6)) if mode is Mode.INTERP else 0,
         sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
     )
-    assert residual is not None, "the capacity suffices"
     name = f"{coder.name}-{mode.name}-{kind}-{'odd' if exceptions else 'full' if far else 'plain'}-{sides}".lower()
     return Coded(name, kind, n, residual, tuple(other))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg.sql import SQL, Identifier, Literal
 
+from coded import encode_native
 from ddstore import _native
 from ddstore._native import crc32c
 from ddstore.codec.format import FLAG_EXACT, FLAG_EXCEPTIONS, FLAG_NULLS, Coder, Mode, RowClass, as_native, type_code
@@ -26,39 +27,21 @@ def encode_conditioned(
     mode: Mode = Mode.ADAPTIVE,
 ) -> bytes:
     """Encode whole numbers losslessly on the condition of ``sides``: (type, checksum, values as read back) each."""
-    n = len(values)
     classes = None if valid is None else np.where(valid, RowClass.VALUE, RowClass.NULL).astype(np.uint8)
     odd = classes is not None and bool(classes.any())
-    index = np.zeros(n, np.int64)
-    there = np.ones(n, bool) if valid is None else valid
+    index = np.zeros(len(values), np.int64)
+    there = np.ones(len(values), bool) if valid is None else valid
     index[there] = values[there].astype(np.int64)
-    coded = _native.encode_column(
-        type=type_code(as_native(type_name)),
-        mode=mode,
-        coder=Coder.CM,
+    return encode_native(
+        as_native(type_name),
+        Coder.CM,
+        mode,
+        index,
         flags=FLAG_EXACT | (FLAG_EXCEPTIONS | FLAG_NULLS if odd else 0),
-        n=n,
-        lattice=0,
-        mul=1,
-        add=0,
-        den=1,
-        step=0.0,
-        offset=0.0,
-        drift=0,
-        centre=0,
-        base=0,
-        scale=0,
-        index=index,
         classes=classes if odd else None,
         bits=np.ascontiguousarray(values).view(f"u{values.itemsize}").astype(np.uint64) if odd else None,
-        latents=None,
-        model=None,
-        levels=None,
-        capacity=20 * n + 200,
         sides=[(crc, type_code(as_native(kind)), side, 1.0, 0.0, 0) for kind, crc, side in sides],
     )
-    assert coded is not None
-    return coded
 
 
 def renamed(residual: bytes, crc: int) -> bytes:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from coded import encode_native
 from ddstore import _native
 from ddstore.bounds import Absolute, Lossless
-from ddstore.codec.format import FLAG_EXACT, FLAG_EXCEPTIONS, FLAG_NULLS, Centre, Coder, LatticeKind, Mode, RowClass
+from ddstore.codec.format import FLAG_EXACT, FLAG_EXCEPTIONS, FLAG_NULLS, Centre, Coder, Mode, RowClass
 from ddstore.codec.segment import decode_column, encode_column
 from ddstore.profiles import Profile
 
@@ -28,32 +29,10 @@ residuals = st.one_of(
 
 def encode(index: NDArray[np.int64], classes: NDArray[np.uint8] | None = None, centre: Centre = Centre.LAST) -> bytes:
     """The bytes of int8 indices, which are their own values."""
-    coded = _native.encode_column(
-        type=INT8,
-        mode=Mode.LATTICE,
-        coder=Coder.RANS,
-        flags=FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS),
-        n=len(index),
-        lattice=LatticeKind.GRID,
-        mul=1,
-        add=0,
-        den=1,
-        step=0.0,
-        offset=0.0,
-        drift=0,
-        centre=centre,
-        base=0,
-        scale=0,
-        index=index,
-        classes=classes,
-        bits=index.view(np.uint64),
-        latents=None,
-        model=None,
-        levels=None,
-        capacity=20 * len(index) + 4096,
+    flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
+    return encode_native(
+        "int8", Coder.RANS, Mode.LATTICE, index, flags=flags, centre=centre, classes=classes, bits=index.view(np.uint64)
     )
-    assert coded is not None, "the capacity suffices"
-    return coded
 
 
 def decoded(coded: bytes, n: int) -> NDArray[np.int64]:

@@ -70,9 +70,9 @@ DD_INLINE uint32_t code_classes(const dd_column *c, state *s, dd_rc_io *io, bool
 		unsigned class = decoding ? 0 : rows->class[i], k;
 
 		m->contexts = 3;
-		m->context[0] = dd_cm_hash(50, last);
-		m->context[1] = dd_cm_hash(51, last * 8 + last2);
-		m->context[2] = dd_cm_hash(52, last * 64 + dd_bit_length(run));
+		m->context[0] = dd_hash(50, last);
+		m->context[1] = dd_hash(51, last * 8 + last2);
+		m->context[2] = dd_hash(52, last * 64 + dd_bit_length(run));
 		dd_cm_mixer_symbol(m);
 		for (k = 0; k + 1 < DD_ROW_CLASSES; k++)
 			if (dd_cm_code(m, io, decoding, DD_CM_CLASS + k, class == k))

@@ -132,13 +132,13 @@ DD_INLINE void dd_causal_side_contexts(const dd_causal *s, const dd_column *c, i
 		around = around * 5 + (uint32_t)(dd_cm_clip(dd_causal_move(s, 0, k) >> cut, 2) + 2);
 	if (c->sides > 1)
 		o2 = dd_causal_move(s, 1, 0) >> c->side[1].low;
-	x[15] = dd_cm_hash(dd_cm_hash(16, around), (uint32_t)(e1 * 32) + (s->run > 7 ? 7 : s->run));
-	x[16] = dd_cm_hash(dd_cm_hash(17, (uint32_t)dd_cm_clip(o1, 30)), (uint32_t)e1);
-	x[17] = dd_cm_hash(dd_cm_hash(18, (uint32_t)dd_cm_clip(o1, 15)),
+	x[15] = dd_hash(dd_hash(16, around), (uint32_t)(e1 * 32) + (s->run > 7 ? 7 : s->run));
+	x[16] = dd_hash(dd_hash(17, (uint32_t)dd_cm_clip(o1, 30)), (uint32_t)e1);
+	x[17] = dd_hash(dd_hash(18, (uint32_t)dd_cm_clip(o1, 15)),
 			   (uint32_t)(dd_cm_clip(o2, 15) + dd_cm_clip(whole, 10) * 64));
-	x[18] = dd_cm_hash(dd_cm_hash(19, (uint32_t)dd_cm_clip(o1, 15)),
-			   dd_cm_hash((uint32_t)dd_cm_clip(next, 15), (uint32_t)e1));
-	x[19] = dd_cm_hash(dd_cm_hash(20, (uint32_t)(s->side[0][s->at] >> cut)), level);
+	x[18] = dd_hash(dd_hash(19, (uint32_t)dd_cm_clip(o1, 15)),
+			   dd_hash((uint32_t)dd_cm_clip(next, 15), (uint32_t)e1));
+	x[19] = dd_hash(dd_hash(20, (uint32_t)(s->side[0][s->at] >> cut)), level);
 }
 
 DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const double *delta, dd_cm_mixer *m)
@@ -160,28 +160,28 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 		near += s->q[(int64_t)s->at - 1 - k];
 		far += s->q[(int64_t)s->at - 5 - k];
 	}
-	x[0] = dd_cm_hash(1, (uint32_t)(e1 * 64 + e2));
-	x[1] = dd_cm_hash(2, level);
-	x[2] = dd_cm_hash(dd_cm_hash(3, level), level2);
-	x[3] = dd_cm_hash(4, fast * 64 + (uint32_t)dd_cm_clip(e1, 3) * 8 + (s->run > 15 ? 15 : s->run) * 8192);
-	x[4] = dd_cm_hash(dd_cm_hash(5, slow * 64 + fast), (uint32_t)dd_cm_clip((int64_t)e1 + e2 + e3, 20));
-	x[5] = dd_cm_hash(dd_cm_hash(6, (uint32_t)(e1 * 64 + e2)), (uint32_t)(e3 * 64 + dd_cm_clip(s->e[3], 3)));
-	x[6] = dd_cm_hash(dd_cm_hash(7, run * 32 + run1), run2);
-	x[7] = dd_cm_hash(dd_cm_hash(8, (uint32_t)fine), scale);
-	x[8] = dd_cm_hash(dd_cm_hash(9, run),
+	x[0] = dd_hash(1, (uint32_t)(e1 * 64 + e2));
+	x[1] = dd_hash(2, level);
+	x[2] = dd_hash(dd_hash(3, level), level2);
+	x[3] = dd_hash(4, fast * 64 + (uint32_t)dd_cm_clip(e1, 3) * 8 + (s->run > 15 ? 15 : s->run) * 8192);
+	x[4] = dd_hash(dd_hash(5, slow * 64 + fast), (uint32_t)dd_cm_clip((int64_t)e1 + e2 + e3, 20));
+	x[5] = dd_hash(dd_hash(6, (uint32_t)(e1 * 64 + e2)), (uint32_t)(e3 * 64 + dd_cm_clip(s->e[3], 3)));
+	x[6] = dd_hash(dd_hash(7, run * 32 + run1), run2);
+	x[7] = dd_hash(dd_hash(8, (uint32_t)fine), scale);
+	x[8] = dd_hash(dd_hash(9, run),
 			  (uint32_t)(dd_cm_clip(s->nonzero1, 7) * 16 + dd_cm_clip(s->nonzero2, 7)));
-	x[9] = dd_cm_hash(dd_cm_hash(10, run * 32 + run1),
+	x[9] = dd_hash(dd_hash(10, run * 32 + run1),
 			  (uint32_t)(dd_cm_clip(s->nonzero1, 2) * 8 + dd_cm_clip(s->nonzero2, 2)));
-	x[10] = dd_cm_hash(dd_cm_hash(11, level), dd_cm_hash((uint32_t)whole, slow));
-	x[11] = dd_cm_hash(dd_cm_hash(12, s->signs), run > 8 ? 8 : run);
+	x[10] = dd_hash(dd_hash(11, level), dd_hash((uint32_t)whole, slow));
+	x[11] = dd_hash(dd_hash(12, s->signs), run > 8 ? 8 : run);
 	x[12] = 13;
 	if (s->match != 0) {
 		int64_t e = (int64_t)(s->q[s->match] - q1) >> low;
 
-		x[12] = dd_cm_hash(dd_cm_hash(13, (uint32_t)dd_cm_clip(e, 30)), s->match_length > 15 ? 15 : s->match_length);
+		x[12] = dd_hash(dd_hash(13, (uint32_t)dd_cm_clip(e, 30)), s->match_length > 15 ? 15 : s->match_length);
 	}
-	x[13] = dd_cm_hash(dd_cm_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> 2 >> low)); /* low <= 62 */
-	x[14] = dd_cm_hash(dd_cm_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
+	x[13] = dd_hash(dd_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> 2 >> low)); /* low <= 62 */
+	x[14] = dd_hash(dd_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
 			   (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
 	m->contexts = c->sides > 0 ? 20 : 15;
 	if (c->sides > 0)
@@ -191,8 +191,8 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	scale = dd_cm_log(s->slow_scale[1], unit, 2);
 	m->choice[1] += scale > 7 ? 7 : scale;
 	m->choice[2] = run * 2 + (s->nonzero1 < 0);
-	m->map_context[0] = dd_cm_hash(x[7], 1) & 255;
-	m->map_context[1] = dd_cm_hash(x[0], 2) & 255;
+	m->map_context[0] = dd_hash(x[7], 1) & 255;
+	m->map_context[1] = dd_hash(x[0], 2) & 255;
 }
 
 static inline void dd_causal_densities(dd_causal *s, const double *delta, int64_t drift)
@@ -220,7 +220,7 @@ static inline void dd_causal_match(dd_causal *s, uint64_t q)
 	}
 	s->at++;
 	for (unsigned k = 1; k <= DD_CM_MATCH; k++)
-		hash = dd_cm_hash(hash, (uint32_t)s->q[(int64_t)s->at - k]);
+		hash = dd_hash(hash, (uint32_t)s->q[(int64_t)s->at - k]);
 	hash >>= 32 - s->seen_bits;
 	if (s->match == 0 && s->at > DD_CM_MATCH) {
 		s->match = s->seen[hash];
@@ -285,11 +285,11 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 	if (c->low > 0) {
 		uint32_t near = (uint32_t)dd_cm_clip(e, 20), fine = (uint32_t)dd_cm_round((delta[1] - (double)c->drift) * 8 / width, 200);
 
-		m->low_context[0] = dd_cm_hash(dd_cm_hash(77, (uint32_t)q1), (uint32_t)e);
-		m->low_context[1] = dd_cm_hash(78, near);
-		m->low_context[2] = dd_cm_hash(dd_cm_hash(79, (uint32_t)q1), dd_cm_hash((uint32_t)q2, (uint32_t)e));
-		m->low_context[3] = dd_cm_hash(dd_cm_hash(80, fine), near);
-		m->low_context[4] = dd_cm_hash(81, (uint32_t)(centre + ((uint64_t)e << c->low)));
+		m->low_context[0] = dd_hash(dd_hash(77, (uint32_t)q1), (uint32_t)e);
+		m->low_context[1] = dd_hash(78, near);
+		m->low_context[2] = dd_hash(dd_hash(79, (uint32_t)q1), dd_hash((uint32_t)q2, (uint32_t)e));
+		m->low_context[3] = dd_hash(dd_hash(80, fine), near);
+		m->low_context[4] = dd_hash(81, (uint32_t)(centre + ((uint64_t)e << c->low)));
 		r = dd_cm_low_bits(m, &s->density, io, decoding, c->low, c->plain, (float)e * width - 0.5f, r);
 		r = (uint64_t)e << c->low | (r & ((1ull << c->low) - 1));
 	} else {

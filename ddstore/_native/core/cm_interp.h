@@ -77,9 +77,9 @@ DD_INLINE void dd_interp_anchor(dd_interp *s, const dd_column *c, dd_cm_mixer *m
 	uint32_t fast = dd_bit_length(s->fast >> 2);
 
 	m->contexts = 3;
-	m->context[0] = dd_cm_hash(40, (uint32_t)(int32_t)e1);
-	m->context[1] = dd_cm_hash(41, fast);
-	m->context[2] = dd_cm_hash(42, dd_bit_length(s->slow >> 2));
+	m->context[0] = dd_hash(40, (uint32_t)(int32_t)e1);
+	m->context[1] = dd_hash(41, fast);
+	m->context[2] = dd_hash(42, dd_bit_length(s->slow >> 2));
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4;
 	m->choice[1] = m->choice[2] = 0;
 	m->map_context[0] = m->map_context[1] = 0;
@@ -106,24 +106,24 @@ DD_INLINE void dd_interp_contexts(const dd_interp *s, const dd_column *c, const 
 	int32_t learnt = dd_cm_round((ahead[2] - ahead[1]) * per * 8, 20), line = dd_cm_round((ahead[2] - ahead[0]) * per * 4, 20);
 	int32_t other4 = dd_cm_round(other * 4, 20);
 
-	x[0] = dd_cm_hash(dd_cm_hash(21, (uint32_t)(l1 * 8 + l2)), set);
-	x[1] = dd_cm_hash(dd_cm_hash(22, (uint32_t)(a * 8 + b)), (uint32_t)l1 * 8 + set * 64);
-	x[2] = dd_cm_hash(dd_cm_hash(23, fast), slow);
-	x[3] = dd_cm_hash(dd_cm_hash(24, (uint32_t)slope2), (uint32_t)bend2);
-	x[4] = dd_cm_hash(dd_cm_hash(25, (uint32_t)learnt), fast);
-	x[5] = dd_cm_hash(dd_cm_hash(26, steep), bent + slow * 32);
-	x[6] = dd_cm_hash(dd_cm_hash(27, (uint32_t)line), (uint32_t)learnt);
-	x[7] = dd_cm_hash(dd_cm_hash(28, parents), cousins * 64 + left);
-	x[8] = dd_cm_hash(dd_cm_hash(29, s->run > 31 ? 31 : s->run), set);
-	x[9] = dd_cm_hash(dd_cm_hash(30, (uint32_t)dd_cm_round((ahead[3] - ahead[2]) * per * 2, 20)), (uint32_t)slope2);
-	x[10] = dd_cm_hash(dd_cm_hash(31, fast), parents * 32 + steep);
-	x[11] = dd_cm_hash(dd_cm_hash(32, dd_cm_log(s->fast_scale[2], (float)c->width, 4)),
+	x[0] = dd_hash(dd_hash(21, (uint32_t)(l1 * 8 + l2)), set);
+	x[1] = dd_hash(dd_hash(22, (uint32_t)(a * 8 + b)), (uint32_t)l1 * 8 + set * 64);
+	x[2] = dd_hash(dd_hash(23, fast), slow);
+	x[3] = dd_hash(dd_hash(24, (uint32_t)slope2), (uint32_t)bend2);
+	x[4] = dd_hash(dd_hash(25, (uint32_t)learnt), fast);
+	x[5] = dd_hash(dd_hash(26, steep), bent + slow * 32);
+	x[6] = dd_hash(dd_hash(27, (uint32_t)line), (uint32_t)learnt);
+	x[7] = dd_hash(dd_hash(28, parents), cousins * 64 + left);
+	x[8] = dd_hash(dd_hash(29, s->run > 31 ? 31 : s->run), set);
+	x[9] = dd_hash(dd_hash(30, (uint32_t)dd_cm_round((ahead[3] - ahead[2]) * per * 2, 20)), (uint32_t)slope2);
+	x[10] = dd_hash(dd_hash(31, fast), parents * 32 + steep);
+	x[11] = dd_hash(dd_hash(32, dd_cm_log(s->fast_scale[2], (float)c->width, 4)),
 			   dd_cm_log(s->slow_scale[2], (float)c->width, 4) * 16 + set);
-	x[12] = dd_cm_hash(dd_cm_hash(33, (uint32_t)bend2), (uint32_t)learnt);
+	x[12] = dd_hash(dd_hash(33, (uint32_t)bend2), (uint32_t)learnt);
 	m->contexts = 13;
 	if (s->side != NULL) {
-		x[13] = dd_cm_hash(dd_cm_hash(34, (uint32_t)other4), set);
-		x[14] = dd_cm_hash(dd_cm_hash(35, (uint32_t)other4), fast);
+		x[13] = dd_hash(dd_hash(34, (uint32_t)other4), set);
+		x[14] = dd_hash(dd_hash(35, (uint32_t)other4), fast);
 		m->contexts = 15;
 	}
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4 + (set > 3 ? 3 : set);

@@ -25,7 +25,7 @@ size_t dd_cm_mixer_size(uint32_t n)
 static void fill(uint32_t *slot, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		slot[i] = 1u << 31; /* probability one half, seen nothing */
+		slot[i] = DD_SLOT_START;
 }
 
 dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
@@ -63,8 +63,7 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
 
 		memcpy(m->stretch + i, &logit, sizeof logit);
 	}
-	for (uint32_t count = 0; count <= DD_CM_LIMIT; count++)
-		m->rate[count] = (uint16_t)(655360u / (10 * count + 16));
+	dd_slot_rates(m->rate);
 	return m;
 }
 

@@ -8,9 +8,9 @@
 #ifndef DD_CM_MIXER_H
 #define DD_CM_MIXER_H
 
-#include "column.h"
 #include "logistic.h"
 #include "rangecoder.h"
+#include "slot.h"
 
 enum {
 	DD_CM_CONTEXTS = 20,
@@ -30,8 +30,6 @@ enum {
 enum { DD_CM_CHOICE1 = 64, DD_CM_CHOICE2 = 128, DD_CM_CHOICE3 = 48 };
 #define DD_CM_ROWS (DD_CM_NODES + (DD_CM_CHOICE1 + DD_CM_CHOICE2 + DD_CM_CHOICE3) * DD_CM_BUCKET)
 
-#define DD_CM_LIMIT 255u /* count at which a slot stops slowing down */
-
 typedef struct {
 	float input[DD_CM_INPUTS];
 	float low_input[DD_CM_LOW_INPUTS];
@@ -40,7 +38,7 @@ typedef struct {
 	float second[DD_CM_NODES][DD_CM_SETS];
 	float map[2][DD_CM_MAP_ROWS][DD_CM_MAP_STEPS + 3];
 	float stretch[4096];
-	uint16_t rate[DD_CM_LIMIT + 1];
+	uint16_t rate[DD_SLOT_RATES];
 	/* Set by the caller before each symbol: */
 	uint32_t context[DD_CM_CONTEXTS];
 	uint32_t low_context[DD_CM_LOW_CONTEXTS];
@@ -64,24 +62,6 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n);
 void dd_cm_mixer_symbol(dd_cm_mixer *m);
 /* Nodes from 16 on lie in other buckets: find those. */
 void dd_cm_mixer_group(dd_cm_mixer *m, unsigned group);
-
-static inline uint32_t dd_cm_hash(uint32_t a, uint32_t b)
-{
-	uint32_t x = (a + 0x9e3779b9u) * 0x85ebca6bu ^ b * 0xc2b2ae35u;
-
-	x ^= x >> 15;
-	x *= 0x2c1b3c6du;
-	return x ^ x >> 13;
-}
-
-DD_INLINE void dd_cm_learn(uint32_t *slot, const uint16_t *rate, unsigned bit)
-{
-	uint32_t count = *slot & 1023;
-	int32_t p = (int32_t)(*slot >> 10), target = bit ? (1 << 22) - 1 : 0;
-
-	p += (int32_t)(((int64_t)(target - p) * rate[count]) >> 16);
-	*slot = (uint32_t)p << 10 | (count < DD_CM_LIMIT ? count + 1 : count);
-}
 
 /* Probability of a 1 in 1/65536, never certain. */
 static inline uint32_t dd_cm_sixteen(float p)
@@ -127,7 +107,7 @@ DD_INLINE unsigned dd_cm_code(dd_cm_mixer *m, dd_rc_io *io, bool decoding, unsig
 	uint32_t row[DD_CM_SETS] = {node, DD_CM_NODES + m->choice[0] * DD_CM_BUCKET + near,
 				    DD_CM_NODES + (DD_CM_CHOICE1 + m->choice[1]) * DD_CM_BUCKET + near,
 				    DD_CM_NODES + (DD_CM_CHOICE1 + DD_CM_CHOICE2 + m->choice[2]) * DD_CM_BUCKET + near};
-	float *second = m->second[node], *map[2] = {NULL, NULL}, part[2] = {0, 0}, p, final, error;
+	float *second = m->second[node], *map[2] = {NULL, NULL}, part = 0, p, final, error;
 	dd_v4 logit, chance;
 
 	if (m->group != node / DD_CM_BUCKET)
@@ -144,12 +124,12 @@ DD_INLINE unsigned dd_cm_code(dd_cm_mixer *m, dd_rc_io *io, bool decoding, unsig
 	if (node < DD_CM_BUCKET) {
 		float place = (dd_clampf(final, 7.99f) + 8.0f) * 2.0f;
 		int step = (int)place;
-		float fraction = place - (float)step, mean = 0;
+		float mean = 0;
 
+		part = place - (float)step;
 		for (unsigned k = 0; k < 2; k++) {
 			map[k] = m->map[k][node * 256 + m->map_context[k]] + step;
-			part[k] = fraction;
-			mean += map[k][0] * (1.0f - fraction) + map[k][1] * fraction;
+			mean += map[k][0] * (1.0f - part) + map[k][1] * part;
 		}
 		p = 0.5f * p + 0.25f * mean;
 	}
@@ -163,11 +143,11 @@ DD_INLINE unsigned dd_cm_code(dd_cm_mixer *m, dd_rc_io *io, bool decoding, unsig
 		dd_cm_train(m->weight[row[s]], m->input, DD_CM_INPUTS, chance[s]);
 	*(dd_v4 *)(void *)second += logit * dd_v4_all(error * 0.001f);
 	for (unsigned k = 0; k < 2 && map[k] != NULL; k++) {
-		map[k][0] += 0.02f * (1.0f - part[k]) * ((float)bit - map[k][0]);
-		map[k][1] += 0.02f * part[k] * ((float)bit - map[k][1]);
+		map[k][0] += 0.02f * (1.0f - part) * ((float)bit - map[k][0]);
+		map[k][1] += 0.02f * part * ((float)bit - map[k][1]);
 	}
 	for (unsigned k = 0; k < m->contexts; k++)
-		dd_cm_learn(&m->bucket[k][at], m->rate, bit);
+		dd_slot_learn(&m->bucket[k][at], m->rate, bit);
 	return bit;
 }
 
@@ -180,14 +160,14 @@ DD_INLINE unsigned dd_cm_code_low(dd_cm_mixer *m, dd_rc_io *io, bool decoding, u
 
 	for (unsigned k = 0; k < DD_CM_LOW_CONTEXTS; k++) {
 		slot[k] = &m->low_slots[((size_t)k << m->low_bits) +
-					(dd_cm_hash(m->low_context[k], prefix) >> (32 - m->low_bits))];
+					(dd_hash(m->low_context[k], prefix) >> (32 - m->low_bits))];
 		m->low_input[k] = m->stretch[*slot[k] >> 20];
 	}
 	p = dd_squash4(dd_v4_all(dd_clampf(dd_cm_dot(w, m->low_input, DD_CM_LOW_INPUTS), 11.0f)))[0];
 	bit = dd_cm_io(io, decoding, dd_cm_sixteen(p), bit);
 	dd_cm_train(w, m->low_input, DD_CM_LOW_INPUTS, ((float)bit - p) * 0.003f);
 	for (unsigned k = 0; k < DD_CM_LOW_CONTEXTS; k++)
-		dd_cm_learn(slot[k], m->rate, bit);
+		dd_slot_learn(slot[k], m->rate, bit);
 	return bit;
 }
 

@@ -91,10 +91,10 @@ DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bo
 		if (dd_cm_code(m, io, decoding, DD_CM_UNARY + i, away == i))
 			break;
 	}
-	if (i == DD_CM_UNARIES)
-		i = 0, away = dd_cm_tail(m, d, io, decoding, away - DD_CM_UNARIES + 1) + DD_CM_UNARIES - 1;
-	else
+	if (i < DD_CM_UNARIES)
 		away = i;
+	else
+		away = dd_cm_tail(m, d, io, decoding, away - DD_CM_UNARIES + 1) + DD_CM_UNARIES - 1;
 	return (int64_t)(negative ? 0 - (away + 1) : away + 1);
 }
 

@@ -28,11 +28,10 @@ void dd_mixer_start(dd_mixer *mx)
 	}
 	for (; filled < 4096; filled++)
 		mx->stretch[filled] = 2047;
-	for (uint32_t n = 0; n <= DD_SLOT_LIMIT; n++)
-		mx->rate[n] = (uint16_t)(655360u / (10 * n + 16));
+	dd_slot_rates(mx->rate);
 	for (uint32_t k = 0; k < DD_CONTEXTS; k++)
 		for (uint32_t i = 0; i < DD_SLOTS; i++)
-			mx->slot[k][i] = 1u << 31;
+			mx->slot[k][i] = DD_SLOT_START;
 	for (uint32_t node = 0; node < DD_NODES; node++)
 		for (uint32_t k = 0; k < DD_CONTEXTS; k++)
 			mx->weight[node][k] = DD_MIX_ONE * 3 / 10;

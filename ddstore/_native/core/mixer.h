@@ -2,21 +2,19 @@
  * Context mixing, all in integers: a binary decision is predicted under several contexts at once, each keeping
  * an adaptive probability, and a small online-trained logistic mixer weighs them (the PAQ construction).
  *
- * Logits ("stretched" probabilities) are in 1/256 nat, clamped to +-2047; probabilities have 16 bits; a slot
- * holds a 22-bit probability and a 10-bit count, so that a young slot learns fast and an old one slowly.
+ * Logits ("stretched" probabilities) are in 1/256 nat, clamped to +-2047; probabilities have 16 bits.
  */
 #ifndef DD_MIXER_H
 #define DD_MIXER_H
 
-#include "column.h"
 #include "rangecoder.h"
+#include "slot.h"
 
 #define DD_CONTEXTS 5u
 #define DD_SLOT_BITS 12u
 #define DD_SLOTS (1u << DD_SLOT_BITS)
 #define DD_NODES 160u /* kinds of binary decision: each has mixer weights of its own */
 
-#define DD_SLOT_LIMIT 255u /* count at which a slot stops slowing down */
 #define DD_MIX_RATE 15	   /* weight += logit * error >> rate */
 #define DD_MIX_ONE 65536
 #define DD_MIX_MAX (64 * DD_MIX_ONE)
@@ -24,20 +22,11 @@
 typedef struct {
 	uint16_t squash[4096];	/* logit + 2048 -> probability */
 	int16_t stretch[4096];	/* probability >> 4 -> logit */
-	uint16_t rate[DD_SLOT_LIMIT + 1];
+	uint16_t rate[DD_SLOT_RATES];
 	uint32_t slot[DD_CONTEXTS][DD_SLOTS];
 	int32_t weight[DD_NODES][DD_CONTEXTS];
 	uint32_t context[DD_CONTEXTS]; /* set by the caller before each symbol */
 } dd_mixer;
-
-static inline uint32_t dd_hash(uint32_t a, uint32_t b)
-{
-	uint32_t x = (a + 0x9e3779b9u) * 0x85ebca6bu ^ b * 0xc2b2ae35u;
-
-	x ^= x >> 15;
-	x *= 0x2c1b3c6du;
-	return x ^ x >> 13;
-}
 
 void dd_mixer_start(dd_mixer *mx);
 
@@ -68,13 +57,9 @@ DD_INLINE unsigned dd_mixer_code(dd_mixer *mx, dd_rc_io *io, bool decoding, unsi
 	error = (bit ? 65535 : 0) - (int32_t)p1;
 	for (unsigned k = 0; k < DD_CONTEXTS; k++) {
 		int32_t w = weight[k] + ((logit[k] * error + (1 << (DD_MIX_RATE - 1))) >> DD_MIX_RATE);
-		uint32_t count = *slot[k] & 1023;
-		int32_t p = (int32_t)(*slot[k] >> 10);
-		int32_t target = bit ? (1 << 22) - 1 : 0;
 
 		weight[k] = w < -DD_MIX_MAX ? -DD_MIX_MAX : w > DD_MIX_MAX ? DD_MIX_MAX : w;
-		p += (int32_t)(((int64_t)(target - p) * mx->rate[count]) >> 16);
-		*slot[k] = (uint32_t)p << 10 | (count < DD_SLOT_LIMIT ? count + 1 : count);
+		dd_slot_learn(slot[k], mx->rate, bit);
 	}
 	return bit;
 }
