@@ -1,45 +1,83 @@
-"""pg_dump and restore: a managed table is an ordinary citizen of its database."""
+"""pg_dump, pg_restore and a replica: a managed table is an ordinary citizen of its database."""
 
 from __future__ import annotations
 
 import subprocess
-from typing import Any
+import time
+from collections.abc import Callable
+from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ddstore.bounds import Absolute
 from ddstore.db.catalog import list_tables, load_series_bounds, require_intact
-from ddstore.db.manage import create_table, set_series_bound
 from ddstore.db.pool import connect
 from ddstore.db.schema import is_migrated
+from ddstore.db.server import LocalServer
+from fix_postgres import Server
+from moves import contents, fill, goes_on, run_as_server, write_rows
 
 
-def test_a_dump_restores(server: Any, database_url: str, empty_database_url: str) -> None:
+@pytest.mark.parametrize("how", ["plain", "directory"])  # as one file: test_majors.py
+def test_a_dump_restores(
+    server: Server, needs_extension: None, database_url: str, empty_database_url: str, tmp_path: Path, how: str
+) -> None:
+    """Into a database that has nothing, on a server that has the extension's files."""
     if server.pg_config is None:
         pytest.skip("pg_dump of the server's version is needed")
-    bin_dir = server.pg_config.parent
-    with connect(database_url) as conn:
-        table = create_table(conn, "plant.sensors", time="time", key=["device"], columns={"temp": Absolute(0.05)})
-        set_series_bound(conn, table, table.value("temp"), ("a",), Absolute(0.1))
-        conn.execute("INSERT INTO plant.sensors VALUES ('2024-01-01', 'a', 1)")
-        conn.execute(
-            "INSERT INTO ddstore.segment_1 (k2, t_min, t_max, n, time, c3_residual, c3_count)"
-            " VALUES ('a', now(), now(), 1, '\\x01', '\\x02', 1)"
-        )
-    dump = subprocess.run([bin_dir / "pg_dump", database_url], capture_output=True, check=True).stdout
-    subprocess.run(
-        [bin_dir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_database_url],
-        input=dump,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    with connect(empty_database_url) as conn:
+    fill(database_url)
+    expected = contents(database_url)
+    bin_dir, dump = server.pg_config.parent, str(tmp_path / "dump")
+    into = ["--exit-on-error", "-j4", "-d", empty_database_url, dump]
+    commands = {
+        "plain": (
+            ["pg_dump", "-f", dump],
+            ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump, empty_database_url],
+        ),
+        "directory": (["pg_dump", "-Fd", "-j4", "-f", dump], ["pg_restore", *into]),
+    }
+    (dumping, *options), (restoring, *arguments) = commands[how]
+    subprocess.run([bin_dir / dumping, *options, database_url], check=True)
+    subprocess.run([bin_dir / restoring, *arguments], stdout=subprocess.DEVNULL, check=True)
+    with connect(database_url) as old, connect(empty_database_url) as conn:
         assert is_migrated(conn)
-        (restored,) = list_tables(conn)
-        require_intact(restored)
-        assert (restored.label, restored.columns, restored.cold) == (table.label, table.columns, table.cold)
-        assert load_series_bounds(conn, restored.id) == {(3, ("a",)): Absolute(0.1)}
-        assert conn.execute("SELECT count(*) FROM ONLY plant.sensors").fetchone() == (1,)
-        assert conn.execute("SELECT rows, bytes FROM ddstore.segments").fetchone() == (1, 2)
-        again = create_table(conn, "t", time="t", columns={"x": Absolute(1)})
-        assert again.id != restored.id
+        tables = list_tables(conn)
+        for table in tables:
+            require_intact(table)
+        assert [(t.label, t.columns, t.cold) for t in tables] == [
+            (t.label, t.columns, t.cold) for t in list_tables(old)
+        ]
+        assert load_series_bounds(conn, tables[-1].id) == {(3, ("boiler",)): Absolute(0.05)}
+    assert contents(empty_database_url) == expected
+    goes_on(empty_database_url)
+
+
+def test_a_replica_reads_the_same(
+    server: Server, needs_extension: None, database_url: str, local_server: Callable[[Path], LocalServer]
+) -> None:
+    if server.pg_config is None:
+        pytest.skip("pg_basebackup of the server's version is needed")
+    fill(database_url)
+    replica = local_server(server.pg_config.parent)
+    run_as_server(replica, "pg_basebackup", "-d", database_url, "-D", str(replica.pgdata), "-R", "-c", "fast")
+    replica._pg_ctl_start(on_localhost=False)
+    url = make_conninfo(replica._url(replica._wait_until_ready(), "x"), dbname=conninfo_to_dict(database_url)["dbname"])
+    caught_up(database_url, url)
+    assert contents(url) == contents(database_url)
+    goes_on(database_url)  # what is compacted now arrives there, too
+    write_rows(database_url, 3)
+    caught_up(database_url, url)
+    assert contents(url) == contents(database_url)
+    with connect(url) as conn:
+        row = conn.execute("SELECT pg_is_in_recovery()").fetchone()
+        assert row == (True,)
+
+
+def caught_up(primary: str, replica: str) -> None:
+    """Wait until the replica has replayed all that was written."""
+    with psycopg.connect(primary) as conn, psycopg.connect(replica, autocommit=True) as other:
+        (written,) = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or ()
+        while other.execute("SELECT pg_last_wal_replay_lsn() < %s::pg_lsn", [written]).fetchone() != (False,):
+            time.sleep(0.05)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from ddstore.db.catalog import load_table
 from ddstore.db.extension import capabilities, enable, prepare
 from ddstore.db.manage import create_table, detach_cold, ensure_samples
 from ddstore.db.pool import connect
+from ddstore.db.resources import resource_dir
 from ddstore.errors import NotInstalled, NotPermitted
+from fix_cli import Cli, run_cli
 
 
 def test_a_second_installation_is_instant(server: Any, needs_extension: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,3 +201,68 @@ def test_psycopg_alone_reads_a_managed_table(database_url: str) -> None:
         conn.execute("INSERT INTO t VALUES ('2024-01-01', 1.5)")
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT x FROM t").fetchone() == (1.5,)
+
+
+@pytest.fixture
+def newer_files(server: Any, database_url: str, needs_extension: None) -> Iterator[Callable[[str], Path]]:
+    """Call with a version: the database finds files of it, and a script that leads there from the version it has."""
+    with connect(database_url) as conn:
+        if conn.info.server_version < 180000 or server.pg_config is None:
+            pytest.skip("before PostgreSQL 18 a server has one place for extensions")
+        row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'ddstore'").fetchone()
+        assert row is not None
+    place = Path(tempfile.mkdtemp(prefix="ddstore-test-"))  # root's server runs as another user
+    place.chmod(0o755)
+    (place / "extension").mkdir()
+
+    def make(version: str) -> Path:
+        control = (resource_dir("sql") / "extension" / "ddstore.control").read_text()
+        (place / "extension" / "ddstore.control").write_text(control.replace(f"'{row[0]}'", f"'{version}'"))
+        update = place / "extension" / f"ddstore--{row[0]}--{version}.sql"
+        if version > row[0]:
+            update.write_text("COMMENT ON SERVER ddstore IS 'updated';")
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            conn.execute(
+                f"ALTER DATABASE \"{conn.info.dbname}\" SET extension_control_path = '{place}:$system'".encode()
+            )
+        return update
+
+    yield make
+    shutil.rmtree(place)
+
+
+def _told(url: str) -> Any:
+    (check,) = [c for c in run_cli("doctor", "--json", "--url", url).json["checks"] if c["name"] == "extension"]
+    return check
+
+
+def test_an_update_of_the_files_is_told_and_followed(
+    newer_files: Callable[[str], Path], database_url: str, cli: Cli
+) -> None:
+    """The server's files first (extension install), then each database (migrate): doctor says what is due."""
+    assert _told(database_url)["ok"]
+    newer_files("9.0.0")
+    assert "Update it to 9.0.0" in _told(database_url)["remedy"]
+    assert cli("migrate").code == 0
+    with connect(database_url) as conn:
+        assert capabilities(conn).extension_version == "9.0.0"
+        row = conn.execute("SELECT obj_description(oid) FROM pg_foreign_server WHERE srvname = 'ddstore'").fetchone()
+        assert row == ("updated",)
+    told = _told(database_url)  # the library is this version's still
+    assert "9.0.0, but the server's library is 0.1.0" in told["found"]
+    assert "ddstore extension install" in told["remedy"]
+
+
+def test_files_of_an_older_version_are_told(newer_files: Callable[[str], Path], database_url: str) -> None:
+    newer_files("0.0.1")
+    with connect(database_url) as conn, pytest.raises(NotInstalled, match=r"is version 0\.1\.0 here.*are of 0\.0\.1"):
+        enable(conn)
+
+
+def test_versions_agree() -> None:
+    """The control file, the library and the script that makes it; the makefile installs every script there is."""
+    folder = resource_dir("sql") / "extension"
+    (version,) = re.findall(r"default_version = '(.*)'", (folder / "ddstore.control").read_text())
+    assert f'#define DDSTORE_EXTENSION_VERSION "{version}"' in (folder / "fdw.h").read_text()
+    assert (folder / f"ddstore--{version}.sql").exists()
+    assert "wildcard $(here)ddstore--*.sql" in (folder / "Makefile").read_text()

@@ -163,6 +163,34 @@ def test_the_cold_table_is_no_way_round_the_policies(tenants: Tenants) -> None:
     assert bypasses == [f"{tenants.role} on plant.meters_cold"]
 
 
+def test_changes_stay_within_the_policies(tenants: Tenants) -> None:
+    """Of compacted rows, too, though segments are turned back into rows for it."""
+    others = (
+        "SELECT count(*), md5(string_agg(m::text, ',' ORDER BY m::text)) FROM plant.meters m WHERE tenant = 'bravo'"
+    )
+    with tenants.store.connection() as conn:
+        before = conn.execute(others.encode()).fetchall()
+    tenants.admin("GRANT UPDATE, DELETE ON plant.meters TO {}")
+    tenants.session.execute(LEAK.encode())
+    told: list[str] = []
+    tenants.session.add_notice_handler(lambda said: told.append(str(said.message_primary)))
+    for statement, rows in (
+        ("UPDATE plant.meters SET load = 1 WHERE load > 100", 0),
+        ("DELETE FROM plant.meters WHERE tenant = 'bravo' OR plant.leak(note)", 2 * ROWS),
+    ):
+        with tenants.session.transaction(force_rollback=True):
+            assert tenants.session.execute(statement.encode()).rowcount == rows, statement
+    tenants.refused("UPDATE plant.meters SET tenant = 'bravo' WHERE t < '2024-03-01 00:01Z'")
+    tenants.refused("TRUNCATE plant.meters")
+    update = "UPDATE plant.meters SET load = load + 1 WHERE t < '2024-03-01 00:01Z' RETURNING tenant"
+    assert set(tenants.seen(update)) == {(tenants.role,)}
+    assert tenants.session.execute("DELETE FROM plant.meters").rowcount == 2 * ROWS
+    assert told
+    assert SECRET not in str(told)
+    with tenants.store.connection() as conn:
+        assert conn.execute(others.encode()).fetchall() == before
+
+
 def test_functions_that_tell_what_they_see_see_nothing(tenants: Tenants) -> None:
     notices: list[str] = []
     tenants.session.add_notice_handler(lambda said: notices.append(str(said.message_primary)))
