@@ -240,20 +240,34 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
     yield Lattice(LatticeKind.ORDINAL, exact=True)
 
 
-def _printed(values: Values) -> Iterator[Lattice]:
-    """The lattice of float32 measurements that were printed in as few digits as tell them apart, and parsed again."""
+def _measured(values: Values) -> Values | None:
+    """The float32 measurements that float64 values were before they were printed in as few digits as tell them apart.
+
+    None where they were not.
+    """
     with np.errstate(over="ignore", under="ignore"):
         some = sample(values).astype(np.float32)
         if (np.frombuffer(_native.shortest(some), dtype=np.float64) == sample(values)).mean() < _MOSTLY:
-            return
-        measured = values.astype(np.float32)
+            return None
+        return values.astype(np.float32)
+
+
+def _printed(values: Values) -> Iterator[Lattice]:
+    """The lattice of float32 measurements that were printed and parsed again."""
+    measured = _measured(values)
+    if measured is None:
+        return
     grid = find_grid(measured, "float4")
     if grid is not None:
         yield replace(_on(replace(grid, via_float32=True), 1, 0), shortest=True, settled=False)
         return
     scale = find_scale(measured)
     if scale is not None:
-        yield replace(_scaled(replace(scale, via_float32=True), 1, 0), shortest=True)
+        yield _printed_scale(scale)
+
+
+def _printed_scale(scale: Scale) -> Lattice:
+    return replace(_scaled(replace(scale, via_float32=True), 1, 0), shortest=True)
 
 
 def _best_phase(places: NDArray[np.float64], shifts: Sequence[float]) -> int:
@@ -280,6 +294,8 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
     """
     grid = find_grid(values, type_name)
     integer = values.dtype.kind == "i"
+    if not aligned and not integer and (grid is None or grid.den > _PRINTED):
+        yield from _scale_lattices(values, type_name, eps, printed=grid is not None)
     if grid is not None:
         room = Fraction(eps) * grid.den / grid.pitch
         # Integer columns have nothing between two grid values: their bins are odd.
@@ -291,15 +307,25 @@ def lossy_lattices(values: Values, type_name: NativeType, eps: float, *, aligned
             if not fitting:
                 yield _on(grid, 1, 0)
             return
-    elif not aligned:
-        scale = find_scale(values, 2 * eps)
-        if scale is not None:
-            widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
-            for bin_ in range(max(1, widest - 1), widest + 1):
-                base, phases = _scaled(scale, bin_, 0), _phases(bin_)
-                shifts = [phase / bin_ for phase in phases]
-                yield _scaled(scale, bin_, phases[_best_phase(_places(values, base), shifts)])
     yield from step_lattices(values, type_name, eps, aligned)
+
+
+def _scale_lattices(values: Values, type_name: NativeType, eps: float, *, printed: bool) -> Iterator[Lattice]:
+    """Bins of a sensor's scale. Decimals in many places (``printed``) may be float32 on one that were printed."""
+    scale = None if printed else find_scale(values, 2 * eps)
+    measured = _measured(values) if scale is None and type_name == "float8" else None
+    if measured is not None:
+        scale = find_scale(measured, 2 * eps)
+    if scale is None:
+        return
+    widest = floor(2 * eps / scale.pitch * (1 + 1e-9)) + 1
+    for bin_ in range(max(1, widest - 1), widest + 1):
+        if bin_ == 1 and measured is not None:
+            yield _printed_scale(scale)
+        else:
+            base, phases = _scaled(scale, bin_, 0), _phases(bin_)
+            shifts = [phase / bin_ for phase in phases]
+            yield _scaled(scale, bin_, phases[_best_phase(_places(values, base), shifts)])
 
 
 def _fits(grid: Grid, bin_: int) -> bool:

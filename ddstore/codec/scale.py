@@ -1,7 +1,8 @@
 """A sensor's scale: values that are counts of a converter times a factor that is no decimal.
 
 Such values have few distinct levels, all ``origin + k * pitch`` up to the rounding of their type. Pitch and origin are
-looked for so that as many levels as possible come out bit for bit.
+looked for so that as many levels as possible come out bit for bit: first with no origin and a float32 as the pitch, as
+drivers of sensors multiply, then freely.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _REPEATS = 0.97  # 1,024 of 8,192 levels, equally likely, hit 963
 _STEPS_IN_A_BIN = 64
 _ORIGINS = 17  # tried around the best one, in each of
 _ROUNDS = 6
+_NEIGHBOURS = 8  # float32 on both sides of a fitted factor
+_HIT = 0.98  # a share of levels that makes a factor the right one
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +60,49 @@ def find_scale(values: NDArray[Any], width: float = 0.0) -> Scale | None:
     fitted = _fit(levels, float(half.max()))
     if fitted is None:
         return None
-    count, pitch, origin = fitted
-    return Scale(*_refine(levels, half, count, pitch, origin), via_float32 and values.dtype == np.float64)
+    multiplied = _multiplied(levels, *fitted) if via_float32 else None
+    return Scale(*(multiplied or _refine(levels, half, *fitted)), via_float32 and values.dtype == np.float64)
 
 
 def _fit(levels: NDArray[np.float64], half: float) -> tuple[NDArray[np.float64], float, float] | None:
-    """Least squares of levels on their numbers; None when they are off by more than their own rounding."""
+    """Numbers of levels, pitch and origin by least squares; None when levels are off by more than their rounding."""
     gaps = np.diff(levels)
     pitch = float(gaps[gaps > 16 * half].min(initial=np.inf))
-    if not (levels[-1] - levels[0]) / pitch < _MOST_STEPS:
+    if pitch == np.inf or not (levels[-1] - levels[0]) / pitch < _MOST_STEPS:
         return None
-    # Numbers are sure only near the start while the pitch is rough: fit ever longer stretches.
-    origin, reach = float(levels[0]), 16
+    # While the pitch is rough only small gaps tell how many steps they are: refine it by ever larger ones.
+    reach = 1
     while True:
-        part = levels[:reach]
-        count = np.rint((part - origin) / pitch)
-        if count[-1] == 0 or np.abs(part - origin - count * pitch).max() > pitch / 4:
+        part = gaps[gaps < (reach + 0.5) * pitch]
+        steps = np.rint(part / pitch)
+        if np.abs(part - steps * pitch).max() > pitch / 4:
             return None
-        centred = count - count.mean()
-        spread = float((centred * centred).sum())
-        pitch = float((centred * (part - part.mean())).sum()) / spread
-        origin = float(part.mean() - pitch * count.mean())
-        if reach >= len(levels):
+        pitch = float((steps * part).sum() / (steps * steps).sum())
+        if len(part) == len(gaps):
             break
         reach *= 2
+    count = np.concatenate([[0.0], np.cumsum(np.rint(gaps / pitch))])
+    centred = count - count.mean()
+    pitch = float((centred * (levels - levels.mean())).sum() / (centred * centred).sum())
+    origin = float(levels.mean() - pitch * count.mean())
     if np.abs(levels - origin - count * pitch).max() > 4 * half:
         return None
     return count, pitch, origin
+
+
+def _multiplied(
+    levels: NDArray[np.float64], count: NDArray[np.float64], pitch: float, origin: float
+) -> tuple[float, float] | None:
+    """(0, pitch) of counts that a driver multiplied by a float32, which a product rounded once gives bit for bit.
+
+    None where that misses too many levels.
+    """
+    count = count + np.rint(origin / pitch)
+    factor = np.float32((count * levels).sum() / (count * count).sum())
+    near = float(factor) + float(np.spacing(factor)) * np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1)
+    hits = [float(((count * factor).astype(np.float32) == levels).mean()) for factor in near]
+    best = int(np.argmax(hits))
+    return (0.0, float(near[best])) if hits[best] >= _HIT else None
 
 
 def _refine(

@@ -157,6 +157,24 @@ def test_counts_times_a_factor_are_a_scale(dtype: str) -> None:
     assert read.tobytes() == values.tobytes()
 
 
+def test_counts_that_a_driver_multiplied_and_a_file_printed_are_a_scale() -> None:
+    """Products round otherwise than sums, extremes are far apart, and float64 holds the float32's shortest decimals."""
+    rng = np.random.default_rng(5)
+    counts = (np.rint(rng.normal(0, 25, 6000).cumsum()) % 3000 + 500).astype(np.int32)
+    counts[rng.integers(0, 6000, 12)] = rng.integers(-21_000, 21_000, 12)
+    measured = counts.astype(np.float32) * np.float32(0.00059855043)
+    values = np.array([float(str(value)) for value in measured])
+    counted = encode_column(counts, None, type="int4", bound=Lossless())
+    coded = encode_column(values, None, type="float8", bound=Lossless())
+    read, _ = decode_column(coded.residual, None, None, "float8", len(values))
+    assert read.tobytes() == values.tobytes()
+    assert coded.escapes == 0
+    assert coded.size < 1.05 * counted.size
+    # A bound of a little more than a step takes three counts into a bin, not two and a bit.
+    wide = encode_column(values, None, type="float8", bound=Absolute(0.00065))
+    assert wide.size < 1.02 * encode_column(counts, None, type="int4", bound=Absolute(1)).size
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(-4, 8), st.integers(0, 2**32 - 1))
 def test_printed_float32_measurements_come_back_and_are_recognised(power: int, seed: int) -> None:
