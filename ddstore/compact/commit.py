@@ -15,6 +15,8 @@ Why nothing can be lost or doubled:
   and positions only where these, as decoded, give back every byte of what was gathered.
 - The table is compared with the catalog as it was when the rows were read: a column added meanwhile is not dropped
   with the rows, a released table gets no more segments.
+- An UPDATE or DELETE that began before is not to miss a row that moves: with the extension, the row is marked as moved
+  elsewhere, and the statement raises instead of doing nothing (``sql/extension/move.c``).
 - Readers see both the segment and the missing rows, or neither: it is one commit.
 """
 
@@ -154,7 +156,8 @@ def _hash(data: bytes) -> bytes:
 
 
 def _delete(conn: Connection, table: ManagedTable, rows: HotRows) -> None:
-    query = pgsql.SQL(sql("compact_delete")).format(
+    moving = table.cold is not None
+    query = pgsql.SQL(sql("compact_leaving" if moving else "compact_delete")).format(
         table=Escaped(table.identifier), columns=Escaped(hot_columns(table))
     )
     deleted = fetch_rows(conn, table, query, rows.filenode, {"rows": Tids(rows.tids())})
@@ -162,3 +165,5 @@ def _delete(conn: Connection, table: ManagedTable, rows: HotRows) -> None:
         raise CompactionConflict(
             f"{len(rows)} rows were read, and not exactly these {len(deleted)} could be deleted", series=table.label
         )
+    if moving:
+        conn.execute(sql("compact_move"), {"oid": table.oid, "rows": Tids(rows.tids())})

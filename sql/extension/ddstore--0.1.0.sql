@@ -14,6 +14,11 @@ CREATE FUNCTION extension_version() RETURNS text
     AS 'MODULE_PATHNAME', 'ddstore_extension_version' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION extension_version() IS 'version of the loaded DDStore library; differs from pg_extension until ALTER EXTENSION ... UPDATE';
 
+CREATE FUNCTION move_rows(relation oid, places tid[]) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'ddstore_move_rows' LANGUAGE C STRICT;
+COMMENT ON FUNCTION move_rows(oid, tid[]) IS
+    'DELETE of rows that become cold: who was about to change one fails with serialization_failure instead of missing it';
+
 CREATE FOREIGN DATA WRAPPER ddstore HANDLER fdw_handler VALIDATOR fdw_validator;
 COMMENT ON FOREIGN DATA WRAPPER ddstore IS 'reads cold rows out of DDStore segments';
 

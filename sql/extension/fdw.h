@@ -12,6 +12,7 @@
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
+ *   move.c       hot rows that become cold
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H

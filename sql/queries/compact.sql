@@ -119,6 +119,14 @@ DELETE FROM ONLY {table} AS hot
 WHERE hot.ctid = ANY (%(rows)s::tid[])
 RETURNING 0::int4 AS series, {columns};
 
+-- name: compact_leaving
+-- Where SQL sees cold rows, these are looked at first ...
+SELECT 0::int4 AS series, {columns} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]);
+
+-- name: compact_move
+-- ... and then deleted, so that a statement which is about to change one of them fails instead of missing it.
+SELECT ddstore.move_rows(%(oid)s::oid, %(rows)s::tid[]);
+
 -- name: compact_hash
 -- Of a value's text as its type prints it, byte for byte. If different values have one hash, nothing is lost by it.
 CASE WHEN num_nulls({column}) = 0 THEN hashtextextended(concat({column}) COLLATE "C", 0) END

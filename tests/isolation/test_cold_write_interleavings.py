@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from psycopg import errors as pg_errors
 
+from ddstore.compact import worker
 from ddstore.db.pool import Connection, connect
 from fix_compact import Twins
 
@@ -77,6 +79,35 @@ def test_a_reader_sees_every_row_once(twins: Twins, other: Connection, database_
         assert repeatable.execute("SELECT count(*) FROM ONLY watched").fetchone() == (0,)
         with pytest.raises(pg_errors.SerializationFailure):
             repeatable.execute("DELETE FROM watched WHERE id = 6")
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_update_does_not_miss_a_row_that_becomes_cold(twins: Twins, other: Connection, late: bool) -> None:
+    """It waits for the row that the compactor moves, or comes to it later than its snapshot."""
+    twins.insert(1, 100)
+    update = "UPDATE watched SET value = 7 WHERE id = 5"
+    commit = worker.commit_segments
+    futures: list[Future[int]] = []
+    if late:  # the condition holds the statement up after its snapshot is taken
+        other.execute("SET LOCAL enable_indexscan = off")
+        twins.conn.execute("SELECT pg_advisory_lock(1)")
+        update = "UPDATE watched SET value = 7 FROM (SELECT pg_advisory_xact_lock(1) OFFSET 0) x WHERE id = 5"
+        futures.append(_waits(twins, other, lambda: other.execute(update.encode()).rowcount))
+
+    def disturbed(*args: Any) -> Any:
+        done = commit(*args)
+        if not late:
+            futures.append(_waits(twins, other, lambda: other.execute(update.encode()).rowcount))
+        return done
+
+    twins.monkeypatch.setattr(worker, "commit_segments", disturbed)
+    assert twins.compact().rows == 100
+    twins.conn.execute("SELECT pg_advisory_unlock_all()")
+    twins.conn.commit()
+    with pytest.raises(pg_errors.SerializationFailure):
+        futures[0].result(10)
+    other.rollback()
+    assert other.execute("UPDATE watched SET value = 7 WHERE id = 5").rowcount == 1
 
 
 def test_rows_leave_a_segment_while_their_series_is_compacted(twins: Twins) -> None:

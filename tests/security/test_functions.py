@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import psycopg
 import pytest
 
 from ddstore import Absolute
@@ -131,3 +132,32 @@ def test_nothing_on_the_search_path_is_run(trapped: Connection) -> None:
         trapped.execute("SELECT 1 + 1")
     for call, rows in zip(CALLS, expected, strict=True):
         assert trapped.execute(call.encode()).fetchall() == rows, call
+
+
+def test_only_rows_that_are_there_are_moved(conn: Connection, needs_extension: None) -> None:
+    """Whatever places are given: no crash, and no row gone that a DELETE would not have taken."""
+    conn.execute("CREATE TABLE t (v int)")
+    conn.execute("INSERT INTO t SELECT generate_series(1, 100)")
+    conn.execute("DELETE FROM t WHERE v = 7")
+    conn.execute("CREATE TABLE watched (v int)")
+    conn.execute("INSERT INTO watched VALUES (1)")
+    conn.execute("CREATE TRIGGER x BEFORE DELETE ON watched EXECUTE FUNCTION suppress_redundant_updates_trigger()")
+    conn.commit()
+    for relation, places in (
+        ("t", '{"(0,7)"}'),
+        ("t", '{"(0,0)"}'),
+        ("t", '{"(0,101)"}'),
+        ("t", '{"(0,65535)"}'),
+        ("t", '{"(1,1)"}'),
+        ("t", '{"(4294967295,1)"}'),
+        ("t", "{NULL}"),
+        ("t", '{"(0,1)","(0,1)"}'),
+        ("pg_class", '{"(0,1)"}'),
+        ("ddstore.tables", '{"(0,1)"}'),
+        ("watched", '{"(0,1)"}'),
+    ):
+        with pytest.raises(psycopg.Error):
+            conn.execute("SELECT ddstore.move_rows(%s::regclass, %s::tid[])", (relation, places))
+        conn.rollback()
+    assert conn.execute("SELECT ddstore.move_rows('t'::regclass, '{\"(0,1)\",\"(0,2)\"}')").fetchone() == (2,)
+    assert conn.execute("SELECT count(*), min(v) FROM t").fetchone() == (97, 3)
