@@ -12,7 +12,7 @@
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
- *   move.c       hot rows that become cold
+ *   move.c       hot rows that become cold             sources.c    options, remembered
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -67,16 +67,28 @@ typedef struct DdfdwBinding {
 typedef struct DdfdwTable {
 	Oid foreign;
 	Oid companion;
-	Oid model; /* ddstore.model, or invalid when it does not exist */
 	int natts;
 	DdfdwBinding *columns; /* [natts], by attribute number - 1 */
 	AttrNumber id, t_min, t_max, n, time;
 } DdfdwTable;
 
-extern Oid ddfdw_companion_oid(Oid foreign);
+extern DdfdwSource ddfdw_parse_segment_column(const char *value);
+extern List *ddfdw_parse_segments(const char *value);
 extern Relation ddfdw_open_companion(Oid foreign);
-extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
 extern DdfdwTable *ddfdw_bind(Relation foreign, Relation companion);
+
+/* ---- sources.c: options, remembered ---- */
+
+/* The option of a column: "time", or 'k' or 'c' and a number. */
+typedef struct DdfdwOption {
+	DdfdwSource source; /* DDFDW_NATIVE for any 'c' */
+	char name[16];
+} DdfdwOption;
+
+extern void ddfdw_sources_init(void);
+extern DdfdwOption ddfdw_column_option(Oid foreign, AttrNumber attno);
+extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
+extern Oid ddfdw_companion_oid(Oid foreign);
 
 /* ---- rights.c ---- */
 
@@ -172,7 +184,7 @@ extern Relation ddfdw_open_index(Relation rel, AttrNumber leading);
 
 typedef struct DdfdwModels DdfdwModels;
 
-extern DdfdwModels *ddfdw_models_create(Oid foreign, Oid relation, Snapshot snapshot, MemoryContext parent);
+extern DdfdwModels *ddfdw_models_create(Oid foreign, Snapshot snapshot, MemoryContext parent);
 extern const dd_model *ddfdw_models_get(DdfdwModels *models, int64 id, dd_error *err);
 extern void ddfdw_models_check_access(DdfdwModels *models);
 extern void ddfdw_models_close(DdfdwModels *models);

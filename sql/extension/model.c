@@ -36,22 +36,28 @@ struct DdfdwModels {
 };
 
 DdfdwModels *
-ddfdw_models_create(Oid foreign, Oid relation, Snapshot snapshot, MemoryContext parent)
+ddfdw_models_create(Oid foreign, Snapshot snapshot, MemoryContext parent)
 {
 	DdfdwModels *models = MemoryContextAllocZero(parent, sizeof *models);
 
 	models->foreign = foreign;
-	models->oid = relation;
 	models->snapshot = snapshot;
 	models->context = AllocSetContextCreate(parent, "ddstore models", ALLOCSET_DEFAULT_SIZES);
 	return models;
 }
 
-/* A model tells something about the data it was trained on, so it is guarded like the segments. */
+/* Find the models. One tells something about the data it was trained on, so they are guarded like the segments. */
 void
 ddfdw_models_check_access(DdfdwModels *models)
 {
-	if (!models->checked && OidIsValid(models->oid))
+	Oid wrapper;
+
+	if (models->checked)
+		return;
+	/* The models are in the schema the extension was created in, whatever the search path says. */
+	wrapper = GetForeignServer(GetForeignTable(models->foreign)->serverid)->fdwid;
+	models->oid = get_relname_relid("model", get_func_namespace(GetForeignDataWrapper(wrapper)->fdwhandler));
+	if (OidIsValid(models->oid))
 		ddfdw_check_access(models->foreign, models->oid);
 	models->checked = true;
 }
@@ -61,11 +67,11 @@ open_relation(DdfdwModels *models)
 {
 	AttrNumber id;
 
+	ddfdw_models_check_access(models);
 	if (!OidIsValid(models->oid))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("a segment refers to a shared model, but the table \"model\" does not exist"),
 				errhint("Run \"ddstore migrate\"."));
-	ddfdw_models_check_access(models);
 	models->rel = table_open(models->oid, AccessShareLock);
 	id = get_attnum(models->oid, "id");
 	models->bytes = get_attnum(models->oid, "bytes");

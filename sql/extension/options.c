@@ -26,8 +26,8 @@
 #include "utils/typcache.h"
 
 /* "time", or 'k' or 'c' and a column number */
-static DdfdwSource
-parse_segment_column(const char *value)
+DdfdwSource
+ddfdw_parse_segment_column(const char *value)
 {
 	if (strcmp(value, "time") == 0)
 		return DDFDW_TIME;
@@ -37,8 +37,8 @@ parse_segment_column(const char *value)
 	return DDFDW_ABSENT;
 }
 
-static List *
-parse_segments(const char *value)
+List *
+ddfdw_parse_segments(const char *value)
 {
 	return stringToQualifiedNameList(value
 #if PG_VERSION_NUM >= 160000
@@ -65,12 +65,12 @@ ddstore_fdw_validator(PG_FUNCTION_ARGS)
 		DefElem *option = lfirst_node(DefElem, cell);
 
 		if (catalog == ForeignTableRelationId && strcmp(option->defname, "segments") == 0) {
-			if (list_length(parse_segments(defGetString(option))) != 2)
+			if (list_length(ddfdw_parse_segments(defGetString(option))) != 2)
 				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"segments\" must be 'schema.table', not '%s'", defGetString(option)));
 			have_segments = true;
 		} else if (catalog == AttributeRelationId && strcmp(option->defname, "segment_column") == 0) {
-			if (parse_segment_column(defGetString(option)) == DDFDW_ABSENT)
+			if (ddfdw_parse_segment_column(defGetString(option)) == DDFDW_ABSENT)
 				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"segment_column\" must be 'time', 'k<number>' or 'c<number>', not '%s'",
 							   defGetString(option)));
@@ -85,22 +85,6 @@ ddstore_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-Oid
-ddfdw_companion_oid(Oid foreign)
-{
-	ForeignTable *table = GetForeignTable(foreign);
-	ListCell *cell;
-
-	foreach (cell, table->options) {
-		DefElem *option = lfirst_node(DefElem, cell);
-
-		if (strcmp(option->defname, "segments") == 0)
-			return RangeVarGetRelid(makeRangeVarFromNameList(parse_segments(defGetString(option))), NoLock, false);
-	}
-	ereport(ERROR, errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-			errmsg("foreign table \"%s\" lacks the option \"segments\"", get_rel_name(foreign)));
-}
-
 /* The segment table, opened; the lock is meant to be kept to the end of the transaction. */
 Relation
 ddfdw_open_companion(Oid foreign)
@@ -111,28 +95,6 @@ ddfdw_open_companion(Oid foreign)
 		ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("\"%s\" is not an ordinary table, so it holds no segments", RelationGetRelationName(rel)));
 	return rel;
-}
-
-static const char *
-segment_column(Oid foreign, AttrNumber attno)
-{
-	ListCell *cell;
-
-	foreach (cell, GetForeignColumnOptions(foreign, attno)) {
-		DefElem *option = lfirst_node(DefElem, cell);
-
-		if (strcmp(option->defname, "segment_column") == 0)
-			return defGetString(option);
-	}
-	return NULL;
-}
-
-DdfdwSource
-ddfdw_column_source(Oid foreign, AttrNumber attno)
-{
-	const char *value = segment_column(foreign, attno);
-
-	return value ? parse_segment_column(value) : DDFDW_ABSENT;
 }
 
 /* The attribute of that name and type, or invalid when there is none of that name. */
@@ -252,30 +214,29 @@ ddfdw_bind(Relation foreign, Relation companion)
 {
 	TupleDesc desc = RelationGetDescr(foreign);
 	DdfdwTable *table = palloc0(sizeof *table);
-	Oid wrapper = GetForeignServer(GetForeignTable(RelationGetRelid(foreign))->serverid)->fdwid;
 	Oid time_type = InvalidOid;
 
 	ddfdw_check_access(RelationGetRelid(foreign), RelationGetRelid(companion));
 
 	table->foreign = RelationGetRelid(foreign);
 	table->companion = RelationGetRelid(companion);
-	/* The models are in the schema the extension was created in, whatever the search path says. */
-	table->model = get_relname_relid("model", get_func_namespace(GetForeignDataWrapper(wrapper)->fdwhandler));
 	table->natts = desc->natts;
 	table->columns = palloc0(sizeof(DdfdwBinding) * desc->natts);
 	for (int i = 0; i < desc->natts; i++) {
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		DdfdwBinding *binding = &table->columns[i];
-		const char *column;
+		DdfdwOption option = {DDFDW_ABSENT, ""};
 
-		if (att->attisdropped || (column = segment_column(table->foreign, att->attnum)) == NULL)
+		if (!att->attisdropped)
+			option = ddfdw_column_option(table->foreign, att->attnum);
+		if (option.source == DDFDW_ABSENT)
 			continue;
-		binding->source = parse_segment_column(column);
+		binding->source = option.source;
 		binding->type = att->atttypid;
 		if (binding->source == DDFDW_KEY)
-			binding->main = need_column(companion, column, binding->type);
+			binding->main = need_column(companion, option.name, binding->type);
 		else if (binding->source == DDFDW_NATIVE)
-			bind_value(binding, companion, column);
+			bind_value(binding, companion, option.name);
 		else if (binding->source == DDFDW_TIME)
 			time_type = binding->type;
 	}

@@ -177,7 +177,7 @@ ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, 
 	segment->need_time = need_time;
 	segment->context = CurrentMemoryContext;
 	segment->detoast = AllocSetContextCreate(CurrentMemoryContext, "ddstore segment", ALLOCSET_DEFAULT_SIZES);
-	segment->models = ddfdw_models_create(table->foreign, table->model, snapshot, CurrentMemoryContext);
+	segment->models = ddfdw_models_create(table->foreign, snapshot, CurrentMemoryContext);
 	ddfdw_coded_create(segment);
 	segment->columns = palloc0(sizeof(DdfdwColumn) * Max(list_length(attnos), 1));
 	foreach (cell, attnos) {

@@ -21,6 +21,7 @@ _PG_init(void)
 							 "Forged bytes in a segment table can then overwrite the server's memory.", &trust_bsc, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	ddfdw_cache_init();
+	ddfdw_sources_init();
 	ddfdw_modify_init();
 	MarkGUCPrefixReserved("ddstore");
 }
