@@ -2,7 +2,7 @@
  * Scan of the segment table: the segments that may hold wanted rows, under the query's snapshot.
  *
  * A condition on a key is a comparison with the key's column. A condition on time is one with t_max (lower bounds), t_min
- * (upper bounds) or both (equality). Comparisons the index on (keys.., t_max, t_min) can answer become its scan keys, the
+ * (upper bounds) or both (equality), one on a number is one with its greatest and least value. Comparisons the index on (keys.., t_max, t_min) can answer become its scan keys, the
  * others are made on the rows it returns.
  */
 #include "fdw.h"
@@ -46,26 +46,32 @@ add_check(DdfdwCompanion *scan, AttrNumber attno, int number, const DdfdwCond *c
 	fmgr_info(ddfdw_cond_function(cond, strategy), &check->function);
 }
 
+/* "low .. high may hold what satisfies the condition" */
+static void
+add_interval(DdfdwCompanion *scan, AttrNumber low, AttrNumber high, int number, const DdfdwCond *cond)
+{
+	StrategyNumber strategy = cond->strategy;
+	bool equal = strategy == BTEqualStrategyNumber;
+
+	if (equal || strategy == BTGreaterEqualStrategyNumber || strategy == BTGreaterStrategyNumber)
+		add_check(scan, high, number, cond, equal ? BTGreaterEqualStrategyNumber : strategy);
+	if (equal || strategy == BTLessEqualStrategyNumber || strategy == BTLessStrategyNumber)
+		add_check(scan, low, number, cond, equal ? BTLessEqualStrategyNumber : strategy);
+}
+
 static void
 make_checks(DdfdwCompanion *scan, const DdfdwTable *table, const DdfdwCond *conds, int nconds)
 {
 	scan->checks = palloc(sizeof(DdfdwCheck) * Max(2 * nconds, 1));
 	for (int i = 0; i < nconds; i++) {
 		const DdfdwBinding *binding = &table->columns[conds[i].attno - 1];
-		StrategyNumber strategy = conds[i].strategy;
 
 		if (binding->source == DDFDW_KEY)
-			add_check(scan, binding->main, i, &conds[i], strategy);
-		else if (binding->source == DDFDW_TIME) {
-			if (strategy == BTEqualStrategyNumber || strategy == BTGreaterEqualStrategyNumber ||
-				strategy == BTGreaterStrategyNumber)
-				add_check(scan, table->t_max, i, &conds[i],
-						  strategy == BTEqualStrategyNumber ? BTGreaterEqualStrategyNumber : strategy);
-			if (strategy == BTEqualStrategyNumber || strategy == BTLessEqualStrategyNumber ||
-				strategy == BTLessStrategyNumber)
-				add_check(scan, table->t_min, i, &conds[i],
-						  strategy == BTEqualStrategyNumber ? BTLessEqualStrategyNumber : strategy);
-		}
+			add_check(scan, binding->main, i, &conds[i], conds[i].strategy);
+		else if (binding->source == DDFDW_TIME)
+			add_interval(scan, table->t_min, table->t_max, i, &conds[i]);
+		else if (binding->min != InvalidAttrNumber && binding->max != InvalidAttrNumber)
+			add_interval(scan, binding->min, binding->max, i, &conds[i]);
 	}
 }
 

@@ -60,6 +60,7 @@ typedef struct DdfdwBinding {
 	dd_type native;	 /* of what the core coded: DDFDW_NATIVE, DDFDW_MOMENT; DDFDW_ARRAY: positions in the array */
 	AttrNumber main; /* k<id> or c<id>_residual; t_max for time */
 	AttrNumber array; /* DDFDW_ARRAY */
+	AttrNumber min, max; /* DDFDW_NATIVE: the least and greatest value, NULL where all are */
 	Oid element;	  /* of that array: the column's type; or, where that is an array itself, a row of one such value */
 } DdfdwBinding;
 
@@ -72,6 +73,7 @@ typedef struct DdfdwTable {
 	AttrNumber id, t_min, t_max, n, time;
 } DdfdwTable;
 
+extern bool ddfdw_is_number(Oid type);
 extern DdfdwSource ddfdw_parse_segment_column(const char *value);
 extern List *ddfdw_parse_segments(const char *value);
 extern Relation ddfdw_open_companion(Oid foreign);

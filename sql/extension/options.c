@@ -181,6 +181,12 @@ native_type(Oid type)
 	}
 }
 
+bool
+ddfdw_is_number(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == FLOAT4OID || type == FLOAT8OID;
+}
+
 static void
 bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 {
@@ -189,7 +195,9 @@ bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 	binding->native = native_type(binding->type);
 	/* Whichever of the two there is must have the type of today: it may have been altered. */
 	snprintf(name, sizeof name, "%s_min", column);
-	find_column(companion, name, binding->type);
+	binding->min = find_column(companion, name, binding->type);
+	snprintf(name, sizeof name, "%s_max", column);
+	binding->max = find_column(companion, name, binding->type);
 	snprintf(name, sizeof name, "%s_array", column);
 	binding->array = find_array(companion, name, binding->type, &binding->element);
 	if (binding->array == InvalidAttrNumber && !binding->native)

@@ -117,6 +117,12 @@ needed_columns(RelOptInfo *rel, Oid foreign, List *clauses)
 	return columns;
 }
 
+static bool
+finds_segments(Oid foreign, const DdfdwCond *cond)
+{
+	return ddfdw_column_source(foreign, cond->attno) != DDFDW_NATIVE;
+}
+
 /*
  * One path: clauses that hold of single segments decide how many of them are fetched and decoded. With workers, the path
  * of one process among them.
@@ -137,7 +143,8 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param,
 	ListCell *cell;
 
 	foreach (cell, clauses)
-		if (ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond))
+		/* How values are spread over segments nobody knows: conditions on them are taken to leave out none. */
+		if (ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond) && finds_segments(foreign, &cond))
 			pruning = lappend(pruning, lfirst(cell));
 	fetched = clauselist_selectivity(root, pruning, rel->relid, JOIN_INNER, NULL) * size->segments;
 	fetched = Min(fetched + 1.0, size->segments);
@@ -198,7 +205,8 @@ add_join_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *cla
 	ParamPathInfo *param;
 	DdfdwCond cond;
 
-	if (!join_clause_is_movable_to(clause, rel) || !ddfdw_classify(root, rel, foreign, clause, &cond))
+	if (!join_clause_is_movable_to(clause, rel) || !ddfdw_classify(root, rel, foreign, clause, &cond) ||
+		!finds_segments(foreign, &cond))
 		return;
 	outer = bms_union(clause->clause_relids, rel->lateral_relids);
 	outer = bms_del_member(outer, rel->relid);

@@ -1,5 +1,5 @@
 /*
- * WHERE clauses that say something about whole segments: "key OP value", "time OP value".
+ * WHERE clauses that say something about whole segments: "key OP value", "time OP value", "number OP value".
  *
  * Such a clause becomes a condition by which segments are pruned. The executor checks every clause again on every row
  * that comes out, so a clause that is not recognised here costs time, never a wrong answer. What counts as OP is left to
@@ -19,12 +19,11 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
-/* `expr` without binary-compatible casts, if it is a column by which segments can be pruned; else NULL. */
-Expr *
-ddfdw_bound_column(RelOptInfo *rel, Oid foreign, Expr *expr)
+/* `expr` without binary-compatible casts, if it is a column that segments are found by or, say, have a least value of. */
+static Expr *
+pruning_column(RelOptInfo *rel, Oid foreign, Expr *expr)
 {
 	Var *var;
-	DdfdwSource source;
 
 	while (expr && IsA(expr, RelabelType))
 		expr = ((RelabelType *) expr)->arg;
@@ -33,8 +32,21 @@ ddfdw_bound_column(RelOptInfo *rel, Oid foreign, Expr *expr)
 	var = (Var *) expr;
 	if (var->varno != (int) rel->relid || var->varlevelsup != 0 || var->varattno <= 0)
 		return NULL;
-	source = ddfdw_column_source(foreign, var->varattno);
-	return source == DDFDW_TIME || source == DDFDW_KEY ? expr : NULL;
+	switch (ddfdw_column_source(foreign, var->varattno)) {
+	case DDFDW_TIME:
+	case DDFDW_KEY: return expr;
+	case DDFDW_NATIVE: return ddfdw_is_number(var->vartype) ? expr : NULL;
+	default: return NULL;
+	}
+}
+
+/* The same for columns by which segments are found: time and keys. */
+Expr *
+ddfdw_bound_column(RelOptInfo *rel, Oid foreign, Expr *expr)
+{
+	Expr *column = pruning_column(rel, foreign, expr);
+
+	return column && ddfdw_column_source(foreign, ((Var *) column)->varattno) != DDFDW_NATIVE ? column : NULL;
 }
 
 /* Is the value the same for every row of one (re)scan? Values of other relations are: they arrive as parameters. */
@@ -63,7 +75,7 @@ resolve_operator(DdfdwCond *cond, Oid column_type)
 }
 
 /*
- * "time = x" needs <= and >= of the same types for the two ends of a segment; operator families have them, but a
+ * "time = x" and "number = x" need <= and >= of the same types for the two ends of a segment; operator families have them, but a
  * user-defined one might not.
  */
 static bool
@@ -83,9 +95,9 @@ classify_operator(PlannerInfo *root, RelOptInfo *rel, Oid foreign, OpExpr *claus
 	left = linitial(clause->args);
 	right = lsecond(clause->args);
 	cond->opno = clause->opno;
-	if ((column = ddfdw_bound_column(rel, foreign, left)) != NULL)
+	if ((column = pruning_column(rel, foreign, left)) != NULL)
 		cond->value = right;
-	else if ((column = ddfdw_bound_column(rel, foreign, right)) != NULL) {
+	else if ((column = pruning_column(rel, foreign, right)) != NULL) {
 		cond->value = left;
 		cond->opno = get_commutator(clause->opno);
 	}
@@ -95,7 +107,7 @@ classify_operator(PlannerInfo *root, RelOptInfo *rel, Oid foreign, OpExpr *claus
 	cond->attno = ((Var *) column)->varattno;
 	cond->collation = clause->inputcollid;
 	return resolve_operator(cond, ((Var *) column)->vartype) &&
-		   (ddfdw_column_source(foreign, cond->attno) != DDFDW_TIME || has_interval_operators(cond));
+		   (ddfdw_column_source(foreign, cond->attno) == DDFDW_KEY || has_interval_operators(cond));
 }
 
 /* key = ANY (array), which is what IN becomes */

@@ -151,3 +151,73 @@ def test_workers_share_out_the_segments(sensors: Any) -> None:
     )
     ours = conn.execute(SQL(limited).format(sensors.table.identifier)).fetchall()
     assert ours == conn.execute(SQL(limited).format(sensors.truth)).fetchall()
+
+
+def test_values_prune_by_the_least_and_greatest_of_a_segment(cold_table: Callable[..., Any]) -> None:
+    made = cold_table({}, {"v": "float4", "n": "int8", "s": "text"}, "int8")
+    nan, infinity = float("nan"), float("inf")
+    for part, v in enumerate(
+        ([1, 2, None], [10, 20, 15], [-infinity, 0, nan], [nan, nan, nan], [None, None, None], [-0.0] * 3)
+    ):
+        n = [None if value is None else part * 2**40 for value in v]
+        made.cold([], np.arange(3, dtype=np.int64) + 10 * part, {"v": v, "n": n, "s": ["x"] * 3})
+    made.hot([], np.array([100]), {"v": [nan], "n": [5], "s": ["y"]})
+    # clause -> segments left of 6
+    left = {
+        "v > 9": 3,
+        "v > 9.5::float8": 3,
+        "9 < v": 3,
+        "v >= 20 AND v < 21": 2,
+        "v = 15": 2,
+        "v = 0": 2,
+        "v < 0": 1,
+        "v <= '-Infinity'": 1,
+        "v = 'NaN'": 2,
+        "v > 'Infinity'": 2,
+        "v < 'NaN'": 4,
+        "v > (SELECT 2::float4)": 3,
+        "n = 1099511627776": 1,
+        "n < 0": 0,
+        "n > 4::int2 AND v > 9": 3,
+        "v <> 1": 6,
+        "v IS NULL": 6,
+        "v + 1 > 10": 6,
+        "s > 'x'": 6,
+        "v > 9 OR n = 0": 6,
+    }
+    for clause, segments in left.items():
+        plan = made.explain(f"SELECT v, n, s FROM plant.sensors_cold WHERE {clause}")
+        assert (clause, plan["Segments Decoded"], plan["Segments Pruned"]) == (clause, segments, 6 - segments)
+        assert made.differences(clause) == [], clause
+
+
+def test_what_the_planner_expects_of_rows(cold_table: Callable[..., Any]) -> None:
+    """Estimates are within a factor of two of what comes, with keys, ranges of time, and in joins."""
+    made = cold_table({"device": "text"}, {"v": "float8"})
+    conn = made.conn
+    for device in range(20):
+        for part in range(3):
+            time = (np.arange(200, dtype=np.int64) + 200 * part) * 10_000_000
+            made.cold([f"d{device}"], time, {"v": np.arange(200.0).tolist()}, known=False)
+    conn.execute(SQL("ANALYZE {}").format(made.table.segments_identifier))
+    conn.execute("ANALYZE plant.sensors_cold, plant.sensors")
+    conn.execute("CREATE TABLE plant.ask AS SELECT 'd' || g AS device FROM generate_series(1, 5) g")
+    conn.execute("ANALYZE plant.ask")
+    for where in (
+        "true",
+        "device = 'd3'",
+        "device IN ('d1', 'd2', 'd3')",
+        f"time < {T0} + interval '3000 s'",
+        f"device = 'd3' AND time >= {T0} + interval '1000 s' AND time < {T0} + interval '2000 s'",
+        "v > 150",
+        "device = ANY (SELECT device FROM plant.ask)",
+    ):
+        plan = made.explain(f"SELECT * FROM plant.sensors_cold WHERE {where}")
+        assert 0.5 <= plan["Plan Rows"] / plan["Actual Rows"] <= 2, (where, plan["Plan Rows"], plan["Actual Rows"])
+    conn.execute("SET enable_hashjoin = off; SET enable_mergejoin = off")
+    plan = made.explain(
+        f"SELECT * FROM plant.ask JOIN plant.sensors_cold s USING (device) WHERE s.time < {T0} + interval '500 s'"
+    )
+    assert plan["Actual Loops"] == 5  # by the key of the outer row, not all of it once
+    assert plan["Segments Decoded"] == 5
+    assert 0.5 <= plan["Plan Rows"] / plan["Actual Rows"] <= 2
