@@ -144,6 +144,7 @@ ddfdw_companion_open(Relation rel, const DdfdwTable *table, const DdfdwCond *con
 
 	scan->rel = rel;
 	scan->snapshot = snapshot;
+	scan->direction = ForwardScanDirection;
 	scan->slot = table_slot_create(rel, NULL);
 	make_checks(scan, table, conds, nconds);
 	scan->index = choose_index(scan, conds);
@@ -217,7 +218,7 @@ ddfdw_companion_next(DdfdwCompanion *scan)
 
 		CHECK_FOR_INTERRUPTS();
 		if (scan->index)
-			found = index_getnext_slot(scan->index_scan, ForwardScanDirection, scan->slot);
+			found = index_getnext_slot(scan->index_scan, scan->direction, scan->slot);
 		else
 			found = table_scan_getnextslot(scan->heap_scan, ForwardScanDirection, scan->slot);
 		if (!found)

@@ -12,6 +12,7 @@
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
+ *   listing.c    segments in that order
  *   move.c       hot rows that become cold             sources.c    options, remembered
  */
 #ifndef DDSTORE_FDW_H
@@ -163,6 +164,7 @@ typedef struct DdfdwCompanion {
 	Relation rel;
 	Relation index; /* NULL: heap scan */
 	Snapshot snapshot;
+	ScanDirection direction; /* of the index */
 	TupleTableSlot *slot; /* the current segment */
 	IndexScanDesc index_scan;
 	TableScanDesc heap_scan;

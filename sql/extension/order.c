@@ -2,54 +2,17 @@
  * A scan in the order of time, or of keys and then of time: segments are opened only when their turn comes, so that a
  * LIMIT decodes few of them.
  *
- * Segments of a series may overlap, those of several series do. The ones that may hold wanted rows are listed, by the
- * prefix of keys and by the time at which they begin; a heap merges the open ones, and the next is opened when the heap has
+ * Segments of a series may overlap, those of several series do. The ones that may hold wanted rows are listed (listing.c), by
+ * the prefix of keys and by the time at which they begin; a heap merges the open ones, and the next is opened when the heap has
  * gone past its beginning. Where too many would be open at once, the rest of that prefix is sorted instead.
  */
-#include "fdw.h"
+#include "order.h"
 
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/sortsupport.h"
-#include "utils/tuplesort.h"
 #include "utils/typcache.h"
-
-typedef struct Candidate {
-	ItemPointerData tid;
-	int64 first; /* of its times, in the direction of the scan */
-	Datum *keys;
-	bool *nulls;
-} Candidate;
-
-typedef struct Open {
-	DdfdwSegment *segment;
-	const Candidate *candidate;
-	uint32 row, end; /* the next one and the one after the last, counted in the direction of the scan */
-	uint32 want;	 /* rows that its columns are decoded to, once one of its rows comes out */
-	bool used, decoded;
-} Open;
-
-struct DdfdwOrder {
-	bool descending;
-	AttrNumber time; /* of the foreign table */
-	int nkeys;
-	AttrNumber *attnos; /* of the segment table */
-	SortSupport sorts;
-	List *columns;
-
-	MemoryContext context; /* of the list; reset when the scan restarts */
-	Candidate *candidates;
-	int count, next, group_end; /* how many, the next to open, the first with another prefix of keys */
-	bool listed, emitted;		/* since the scan started: the list is made; the heap's first row came out */
-	Open **heap;
-	int open, space;
-	List *pool; /* every Open there is */
-	Tuplesortstate *sort;
-	TupleTableSlot *sorted;
-};
 
 /* The order a plan asks for; NULL when none. */
 DdfdwOrder *
@@ -83,81 +46,6 @@ ddfdw_order_create(const DdfdwTable *table, List *packed, List *columns)
 	return order;
 }
 
-static int
-compare_prefix(const DdfdwOrder *order, const Candidate *a, const Candidate *b)
-{
-	int result = 0;
-
-	for (int i = 0; i < order->nkeys && result == 0; i++)
-		result = ApplySortComparator(a->keys[i], a->nulls[i], b->keys[i], b->nulls[i], &order->sorts[i]);
-	return result;
-}
-
-static int
-by_beginning(const void *a, const void *b, void *arg)
-{
-	const Candidate *x = a, *y = b;
-	int result = compare_prefix(arg, x, y);
-
-	return result != 0 ? result : (x->first > y->first) - (x->first < y->first);
-}
-
-/* -t would overflow for the least of all times; ~t turns the order around as well. */
-static int64
-in_direction(const DdfdwOrder *order, int64 time)
-{
-	return order->descending ? ~time : time;
-}
-
-static void
-add_candidate(DdfdwScan *scan, Candidate *candidate, TupleTableSlot *row)
-{
-	DdfdwOrder *order = scan->order;
-	bool null;
-	int64 t_min = DatumGetInt64(slot_getattr(row, scan->table->t_min, &null));
-	int64 t_max = DatumGetInt64(slot_getattr(row, scan->table->t_max, &null));
-
-	candidate->tid = row->tts_tid;
-	candidate->first = in_direction(order, order->descending ? t_max : t_min);
-	candidate->keys = palloc(sizeof(Datum) * order->nkeys);
-	candidate->nulls = palloc(sizeof(bool) * order->nkeys);
-	for (int i = 0; i < order->nkeys; i++) {
-		Form_pg_attribute att = TupleDescAttr(row->tts_tupleDescriptor, order->attnos[i] - 1);
-		Datum key = slot_getattr(row, order->attnos[i], &candidate->nulls[i]);
-
-		if (!candidate->nulls[i])
-			candidate->keys[i] = datumCopy(key, att->attbyval, att->attlen);
-	}
-}
-
-/* List what may hold wanted rows. */
-static void
-list_segments(DdfdwScan *scan)
-{
-	DdfdwOrder *order = scan->order;
-	int space = 64;
-	MemoryContext old = MemoryContextSwitchTo(order->context);
-
-	order->candidates = palloc(sizeof(Candidate) * space);
-	for (;;) {
-		bool found;
-
-		MemoryContextSwitchTo(scan->context);
-		found = ddfdw_companion_next(scan->companion);
-		MemoryContextSwitchTo(order->context);
-		if (!found)
-			break;
-		if (order->count == space) {
-			space *= 2;
-			order->candidates = repalloc_huge(order->candidates, sizeof(Candidate) * space);
-		}
-		add_candidate(scan, &order->candidates[order->count++], scan->companion->slot);
-	}
-	MemoryContextSwitchTo(old);
-	qsort_arg(order->candidates, order->count, sizeof(Candidate), by_beginning, order);
-	order->listed = true;
-}
-
 /* Forget the list and what is open: before the scan restarts, and when it ends. */
 void
 ddfdw_order_reset(DdfdwOrder *order)
@@ -169,8 +57,9 @@ ddfdw_order_reset(DdfdwOrder *order)
 	order->sort = NULL;
 	foreach (cell, order->pool)
 		((Open *)lfirst(cell))->used = false;
-	order->open = order->count = order->next = order->group_end = 0;
-	order->listed = order->emitted = false;
+	order->open = order->count = order->space_listed = order->next = order->group_end = 0;
+	order->candidates = NULL;
+	order->listed = order->emitted = order->streaming = false;
 	MemoryContextReset(order->context);
 }
 
@@ -196,7 +85,7 @@ row_of(const DdfdwOrder *order, const Open *open)
 static int64
 time_of(const DdfdwOrder *order, const Open *open)
 {
-	return in_direction(order, open->segment->times[row_of(order, open)]);
+	return ddfdw_in_direction(order, open->segment->times[row_of(order, open)]);
 }
 
 static void
@@ -247,10 +136,9 @@ pop(DdfdwOrder *order)
 
 /* One that is free: best the one that had this segment last. */
 static Open *
-take(DdfdwScan *scan, const Candidate *candidate)
+take(DdfdwScan *scan, ItemPointer tid)
 {
 	DdfdwOrder *order = scan->order;
-	ItemPointerData tid = candidate->tid;
 	Open *best = NULL;
 	ListCell *cell;
 
@@ -260,7 +148,7 @@ take(DdfdwScan *scan, const Candidate *candidate)
 		if (open->used)
 			continue;
 		best = open;
-		if (open->segment->loaded && ItemPointerEquals(&open->segment->key.tid, &tid))
+		if (open->segment->loaded && ItemPointerEquals(&open->segment->key.tid, tid))
 			break;
 	}
 	if (best == NULL) {
@@ -294,13 +182,12 @@ add_counts(DdfdwScan *scan, DdfdwSegment *segment)
 }
 
 static TupleTableSlot *
-fetch(DdfdwScan *scan, const Candidate *candidate)
+fetch(DdfdwScan *scan, ItemPointer tid)
 {
 	TupleTableSlot *row = scan->companion->slot;
-	ItemPointerData tid = candidate->tid;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!table_tuple_fetch_row_version(scan->companion_rel, &tid, scan->companion->snapshot, row))
+	if (!table_tuple_fetch_row_version(scan->companion_rel, tid, scan->companion->snapshot, row))
 		elog(ERROR, "a segment of \"%s\" disappeared", RelationGetRelationName(scan->companion_rel));
 	return row;
 }
@@ -310,9 +197,9 @@ static void
 open_next(DdfdwScan *scan)
 {
 	DdfdwOrder *order = scan->order;
-	const Candidate *candidate = &order->candidates[order->next++];
-	TupleTableSlot *row = fetch(scan, candidate);
-	Open *open = take(scan, candidate);
+	ItemPointerData tid = order->candidates[order->next++].tid;
+	TupleTableSlot *row = fetch(scan, &tid);
+	Open *open = take(scan, &tid);
 	DdfdwSegment *segment = open->segment;
 	uint32 first;
 
@@ -324,27 +211,11 @@ open_next(DdfdwScan *scan)
 	open->used = first < open->want;
 	if (!open->used)
 		return;
-	open->candidate = candidate;
+	open->tid = tid;
 	open->decoded = false;
 	open->row = order->descending ? segment->n - open->want : first;
 	open->end = order->descending ? segment->n - first : open->want;
 	push(scan, open);
-}
-
-static bool
-next_in_group(const DdfdwOrder *order)
-{
-	return order->next < order->group_end;
-}
-
-/* Turn to the segments with the next prefix of keys. */
-static void
-start_group(DdfdwOrder *order)
-{
-	order->group_end = order->next + 1;
-	while (order->group_end < order->count &&
-		   compare_prefix(order, &order->candidates[order->next], &order->candidates[order->group_end]) == 0)
-		order->group_end++;
 }
 
 static bool
@@ -366,7 +237,7 @@ emit(DdfdwScan *scan, TupleTableSlot *slot)
 	Open *top = order->heap[0];
 
 	if (!top->decoded) {
-		TupleTableSlot *row = fetch(scan, top->candidate);
+		TupleTableSlot *row = fetch(scan, &top->tid);
 
 		top->segment->filled = scan->segment->filled;
 		ddfdw_segment_columns(top->segment, row, top->want);
@@ -412,7 +283,7 @@ sort_rest(DdfdwScan *scan, TupleTableSlot *slot)
 			if (++order->heap[0]->row >= order->heap[0]->end)
 				pop(order);
 		}
-		if (!next_in_group(order))
+		if (!ddfdw_next_in_group(scan))
 			break;
 		open_next(scan);
 	}
@@ -439,7 +310,7 @@ ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot)
 	DdfdwOrder *order = scan->order;
 
 	if (!order->listed)
-		list_segments(scan);
+		ddfdw_list_segments(scan);
 	if (order->emitted) /* only now: the slot pointed into the segment */
 		advance(order);
 	order->emitted = false;
@@ -448,17 +319,15 @@ ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot)
 			if (next_sorted(order, slot))
 				return true;
 		} else if (order->open > 0 &&
-				   !(next_in_group(order) && order->candidates[order->next].first < time_of(order, order->heap[0]))) {
+				   !(ddfdw_next_in_group(scan) && order->candidates[order->next].first < time_of(order, order->heap[0]))) {
 			emit(scan, slot);
 			order->emitted = true;
 			return true;
 		} else if (order->open > 0 && !has_room(scan))
 			sort_rest(scan, slot);
-		else if (order->next < order->count) {
-			if (!next_in_group(order))
-				start_group(order);
+		else if (ddfdw_next_in_group(scan) || ddfdw_start_group(order))
 			open_next(scan);
-		} else
+		else
 			return false;
 	}
 }

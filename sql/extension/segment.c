@@ -143,6 +143,7 @@ load_times(DdfdwSegment *segment, TupleTableSlot *row)
 		decode_times(segment, row);
 		decoded.values = (Datum *)segment->times;
 		ddfdw_cache_keep(&segment->key, attno, INT8OID, &decoded, &segment->filled);
+		CHECK_FOR_INTERRUPTS();
 	}
 	count(segment, found == NULL);
 }
