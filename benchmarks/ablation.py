@@ -89,7 +89,7 @@ class _Only:
 
 @contextmanager
 def _no_sides() -> Iterator[None]:
-    with patch.object(archive, "_related", lambda *_: ()), patch.object(archive, "_departing_with", _nothing):
+    with patch.object(archive, "_ranked", lambda *_: ()):
         yield
 
 

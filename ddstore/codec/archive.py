@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,27 +146,33 @@ def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
     return light if light.bits * _DEARER < found.bits else found
 
 
+def _few(rows: Rows, values: NDArray[Any]) -> NDArray[np.float64]:
+    """A sample of those of the values that stand where rows are values."""
+    return sample(values if rows.classes is None else values[rows.plain]).astype(np.float64)
+
+
+def _ranked(sides: Sequence[Side], relate: Callable[[Side], tuple[float, SideUse]]) -> Use:
+    """The sides that say something about a column, the one that says most first."""
+    found = []
+    for side in sides:
+        if side.unit > _SMALLEST_UNIT:
+            with np.errstate(over="ignore", invalid="ignore"):
+                relation, use = relate(side)
+            found += [(relation, use)] if relation > _RELATED else []
+    return tuple(use for _, use in sorted(found, key=lambda pair: -pair[0]))
+
+
 def _related(rows: Rows, sides: Sequence[Side]) -> Use:
     """The sides whose moves go most with this column's, and their units as steps."""
-    plain = rows.plain
-    own = _moves(rows.index[plain])
-    ranked = []
-    for side in sides:
-        if not side.unit > _SMALLEST_UNIT:
-            continue
-        with np.errstate(over="ignore", invalid="ignore"):
-            other = np.rint((side.values[plain].astype(np.float64) - side.offset) / side.unit)
-            moves = _moves(np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0))
-            relation = _relation(own, moves)
-        if relation > _RELATED:
-            low = float(np.mean(np.minimum(np.ceil(np.log2(np.abs(moves) + 1)), 62)))
-            ranked.append((relation, SideUse(side, 1.0 / side.unit, side.offset, int(low))))
-    ranked.sort(key=lambda pair: -pair[0])
-    return tuple(use for _, use in ranked[:_MOST_SIDES])
+    own = np.diff(_few(rows, rows.index))
 
+    def relate(side: Side) -> tuple[float, SideUse]:
+        other = np.rint((_few(rows, side.values) - side.offset) / side.unit)
+        moves = np.diff(np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0))
+        low = float(np.mean(np.minimum(np.ceil(np.log2(np.abs(moves) + 1)), 62))) if len(moves) else 0.0
+        return _relation(own, moves), SideUse(side, 1.0 / side.unit, side.offset, int(low))
 
-def _moves(index: NDArray[Any]) -> NDArray[np.float64]:
-    return np.diff(sample(index).astype(np.float64))
+    return _ranked(sides, relate)[:_MOST_SIDES]
 
 
 def _relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -193,33 +199,25 @@ def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slic
     index = np.zeros(column.n, dtype=np.int64)
     index[plain] = lattice.index(column.values[plain], column.kind) + lift
     contender = _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
-    use = _departing_with(contender, sides)
-    return _cheapest([contender] if use is None else [replace(contender, uses=(use,)), contender], which)
+    uses = _departing_with(contender.rows, sides)
+    return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)
 
 
-def _departing_with(contender: _Contender, sides: Sequence[Side]) -> SideUse | None:
+def _departing_with(rows: Rows, sides: Sequence[Side]) -> Use:
     """The side whose departures from the mean of its neighbours best foretell this column's, in this one's unit."""
-    plain = contender.rows.plain
-    own = _departures(contender.rows.index[plain])
-    best, use = _RELATED, None
-    for side in sides:
-        if not side.unit > _SMALLEST_UNIT:
-            continue
-        with np.errstate(over="ignore", invalid="ignore"):
-            other = _departures(np.nan_to_num(side.values[plain].astype(np.float64), posinf=0.0, neginf=0.0))
-            power = float(np.mean(other**2)) if len(other) else 0.0
-            spread = float(np.sqrt(power * np.mean(own**2))) if len(own) else 0.0
-            product = float(np.mean(own * other)) if len(own) else 0.0
-        if not (0 < spread < np.inf and abs(product) < np.inf):
-            continue
-        scale = product / power
-        if abs(product) / spread > best and 0 < abs(scale) < np.inf:
-            best, use = abs(product) / spread, SideUse(side, scale, side.offset, 0)
-    return use
+    own = _departures(_few(rows, rows.index))
+
+    def relate(side: Side) -> tuple[float, SideUse]:
+        other = _departures(np.nan_to_num(_few(rows, side.values), posinf=0.0, neginf=0.0))
+        power, product = (float(np.mean(other * by)) if len(own) else 0.0 for by in (other, own))
+        spread = float(np.sqrt(power * np.mean(own**2))) if len(own) else 0.0
+        sound = 0 < spread < np.inf and 0 < abs(product / power) < np.inf
+        return abs(product) / spread if sound else 0.0, SideUse(side, product / power if sound else 0.0, side.offset, 0)
+
+    return _ranked(sides, relate)[:1]
 
 
-def _departures(x: NDArray[Any]) -> NDArray[np.float64]:
-    few = sample(x).astype(np.float64)
+def _departures(few: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(few[1:-1] - (few[:-2] + few[2:]) / 2)
 
 

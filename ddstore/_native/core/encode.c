@@ -5,7 +5,7 @@
 static void survey(dd_column *c, const dd_rows *rows)
 {
 	uint64_t lengths = 0, values = 0, any = 0, q1 = 0, q2 = 0;
-	bool seen = false;
+	bool seen = false, whole = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS;
 
 	c->escapes = 0;
 	c->first = 0;
@@ -23,6 +23,10 @@ static void survey(dd_column *c, const dd_rows *rows)
 			c->first = (int64_t)q1;
 			seen = true;
 		}
+		if (whole && rows->class == NULL)
+			break;
+		if (whole)
+			continue;
 		centre = dd_centre_index(c->centre, (uint64_t)c->drift, q1, q2,
 					 rows->predictions != NULL ? dd_model_index(c, rows->predictions[i]) : 0);
 		any |= rows->index[i] - centre;
@@ -34,8 +38,7 @@ static void survey(dd_column *c, const dd_rows *rows)
 	if (c->low == DD_LOW_AUTO) {
 		uint64_t mean = values > 0 ? lengths / values : 0, most = 62;
 
-		/* rans leaves out bits of each residual by its own size. */
-		if (c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS)
+		if (whole) /* rans leaves out bits of each residual by its own size */
 			c->low = 0;
 		else if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
 			c->low = any == 0 ? 0 : (unsigned)__builtin_ctzll(any | 1ull << 62);

@@ -57,35 +57,44 @@ DD_INLINE uint64_t residual_of(const dd_column *c, const dd_rows *rows, dd_centr
 	return rows->index[i] - dd_centre_index(centre, (uint64_t)c->drift, q1, q2, model);
 }
 
-/* Each row's token and context, and how often they meet. */
+/* Each row's token. */
 DD_INLINE void find_tokens(const dd_column *c, const dd_rows *rows, dd_centre centre, state *s)
 {
-	uint32_t length = dd_rans_lane_rows(c->n), next_lane = 0;
 	uint64_t q1 = (uint64_t)c->first, q2 = q1;
-	dd_rans_history h = {0, 0};
 
 	for (uint32_t i = 0; i < c->n; i++) {
-		unsigned class = rows->class != NULL ? rows->class[i] : DD_ROW_VALUE, token, context;
+		unsigned class = rows->class != NULL ? rows->class[i] : DD_ROW_VALUE;
+		uint64_t e;
 
-		if (class == DD_ROW_VALUE) {
-			uint64_t e = (uint64_t)((int64_t)residual_of(c, rows, centre, i, q1, q2) >> c->low);
-
-			token = e + DD_RANS_NEAR < 2 * DD_RANS_NEAR ? s->near[e + DD_RANS_NEAR] : token_of(e);
-			q2 = q1;
-			q1 = rows->index[i];
-		} else {
-			token = DD_TOKEN_CLASS + class - 1;
+		if (class != DD_ROW_VALUE) {
+			s->token[i] = (uint8_t)(DD_TOKEN_CLASS + class - 1);
+			continue;
 		}
-		if (i == next_lane) {
-			h = (dd_rans_history){0, 0};
-			next_lane += length;
-		}
-		context = dd_rans_context(&h);
-		s->token[i] = (uint8_t)token;
-		s->context[i] = (uint8_t)context;
-		s->count[context / DD_RANS_PAST][context % DD_RANS_PAST][token]++;
-		dd_rans_push(&h, s->effect[token]);
+		e = (uint64_t)((int64_t)residual_of(c, rows, centre, i, q1, q2) >> c->low);
+		s->token[i] = (uint8_t)(e + DD_RANS_NEAR < 2 * DD_RANS_NEAR ? s->near[e + DD_RANS_NEAR] : token_of(e));
+		q2 = q1;
+		q1 = rows->index[i];
 	}
+}
+
+/* Each row's context, and how often it meets which token. Lanes go in step: their chains of dependences overlap. */
+static void find_contexts(const dd_column *c, state *s)
+{
+	uint32_t length = dd_rans_lane_rows(c->n);
+	dd_rans_history h[DD_RANS_LANES] = {{0, 0}};
+
+	for (uint32_t i = 0; i < length; i++)
+#pragma GCC unroll 8
+		for (unsigned lane = 0; lane < DD_RANS_LANES; lane++) {
+			uint32_t row = lane * length + i;
+			unsigned context = dd_rans_context(&h[lane]);
+
+			if (row >= c->n)
+				break;
+			s->context[row] = (uint8_t)context;
+			s->count[context / DD_RANS_PAST][context % DD_RANS_PAST][s->token[row]]++;
+			dd_rans_push(&h[lane], s->effect[s->token[row]]);
+		}
 }
 
 /* What tokens leave open, row by row. */
@@ -336,17 +345,18 @@ static void write_tokens(const dd_column *c, const state *s, dd_writer *w)
 		x[lane] = DD_RANS_LOW;
 	for (uint32_t i = length; i-- > 0;) {
 		for (unsigned lane = DD_RANS_LANES; lane-- > 0;) {
-			uint32_t row = lane * length + i, f;
+			uint32_t row = lane * length + i, f, full;
 			const table *t;
 
 			if (row >= c->n)
 				continue;
 			t = &s->tables[s->table_of[s->context[row]]];
 			f = t->frequency[s->token[row]];
-			if (x[lane] >> (32 - DD_RANS_BITS) >= f) {
-				*--at = (uint16_t)x[lane];
-				x[lane] >>= 16;
-			}
+			/* As good as random, hence no branch. There is room: a row takes a word at most. */
+			full = x[lane] >> (32 - DD_RANS_BITS) >= f;
+			at[-1] = (uint16_t)x[lane];
+			at -= full;
+			x[lane] >>= 16 * full;
 			x[lane] = (x[lane] / f << DD_RANS_BITS) + x[lane] % f + t->first[s->token[row]];
 		}
 	}
@@ -381,6 +391,7 @@ void dd_rans_encode(const dd_column *c, const dd_rows *rows, void *memory, dd_wr
 	} else {
 		find_tokens(c, rows, c->centre, s);
 	}
+	find_contexts(c, s);
 	for (unsigned k = 0; k < DD_RANS_CONTEXTS; k++)
 		for (unsigned token = 0; token < DD_RANS_TOKENS; token++)
 			seen[token] += s->count[k / DD_RANS_PAST][k % DD_RANS_PAST][token];

@@ -190,6 +190,7 @@ float dd_phase_roughness(const double *place, double shift, uint32_t n)
 }
 
 #define PROBES 64u
+#define SMALL 2251799813685248.0 /* 2^51 */
 
 static const uint64_t denominators[] = {
 	1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000, 1000000000000,
@@ -206,33 +207,46 @@ DD_INLINE double nearest(double v)
 	return v < 0 ? -whole : whole;
 }
 
-DD_INLINE bool on_grid(double v, double den, bool via_float32)
+/* The same of doubles below 2^51, in two additions. */
+DD_INLINE double nearest_small(double v)
 {
-	double back = nearest(v * den) / den;
+	return (v + 6755399441055744.0) - 6755399441055744.0;
+}
+
+DD_INLINE bool on_grid(double v, double den, bool via_float32, bool small)
+{
+	double back = (small ? nearest_small(v * den) : nearest(v * den)) / den;
 
 	return (via_float32 ? (double)(float)back : back) == v;
 }
 
 /* How many of every `stride`-th value lie on the grid; stops once more than `misses` do not. */
 DD_INLINE uint32_t count_hits(dd_type type, const void *values, uint32_t n, uint32_t stride, double den, bool via_float32,
-			      uint32_t misses)
+			      bool small, uint32_t misses)
 {
 	enum { SOME = 256 };
 	uint32_t seen = 0, hits = 0;
 
 	for (uint32_t i = 0; i < n && seen - hits <= misses;)
 		for (uint32_t stop = seen + SOME; i < n && seen < stop; i += stride, seen++)
-			hits += on_grid(at(type, values, i), den, via_float32);
+			hits += on_grid(at(type, values, i), den, via_float32, small);
 	return hits;
 }
 
-static uint32_t hits_of(dd_type type, const void *values, uint32_t n, uint32_t stride, double den, bool via_float32,
-			uint32_t misses)
+DD_INLINE uint32_t hits_of(dd_type type, const void *values, uint32_t n, uint32_t stride, double den, bool via_float32,
+			   double peak, uint32_t misses)
+{
+	return peak * den < SMALL ? count_hits(type, values, n, stride, den, via_float32, true, misses)
+				  : count_hits(type, values, n, stride, den, via_float32, false, misses);
+}
+
+static uint32_t float_hits(dd_type type, const void *values, uint32_t n, uint32_t stride, double den, bool via_float32,
+			   double peak, uint32_t misses)
 {
 	if (type == DD_FLOAT32)
-		return count_hits(DD_FLOAT32, values, n, stride, den, true, misses);
-	return via_float32 ? count_hits(DD_FLOAT64, values, n, stride, den, true, misses)
-			   : count_hits(DD_FLOAT64, values, n, stride, den, false, misses);
+		return hits_of(DD_FLOAT32, values, n, stride, den, true, peak, misses);
+	return via_float32 ? hits_of(DD_FLOAT64, values, n, stride, den, true, peak, misses)
+			   : hits_of(DD_FLOAT64, values, n, stride, den, false, peak, misses);
 }
 
 static uint64_t distance(int64_t a, int64_t b)
@@ -258,9 +272,9 @@ DD_INLINE bool all_pitched(dd_type type, const void *values, uint32_t from, uint
 	int64_t off = 0;
 
 	for (uint32_t i = from; i < to; i++) {
-		double distance = nearest(at(type, values, i) * den) - origin;
+		double distance = nearest_small(at(type, values, i) * den) - origin;
 
-		off |= nearest(distance / pitch) * pitch == distance ? 0 : -1;
+		off |= nearest_small(distance / pitch) * pitch == distance ? 0 : -1;
 	}
 	return off == 0;
 }
@@ -270,7 +284,7 @@ DD_INLINE void find_pitch(dd_type type, const void *values, uint32_t n, double p
 {
 	enum { SOME = 256 };
 	double den = (double)grid->den;
-	bool whole = grid->hits == n && peak * den < 2251799813685248.0; /* 2^51: doubles hold all distances */
+	bool whole = grid->hits == n && peak * den < SMALL / 2; /* distances are small as well */
 	uint64_t pitch = 0;
 	bool seen = false;
 
@@ -283,7 +297,7 @@ DD_INLINE void find_pitch(dd_type type, const void *values, uint32_t n, double p
 			double v = at(type, values, i);
 			int64_t numerator;
 
-			if (grid->hits < n && !on_grid(v, den, grid->via_float32 || type == DD_FLOAT32))
+			if (grid->hits < n && !on_grid(v, den, grid->via_float32 || type == DD_FLOAT32, false))
 				continue;
 			numerator = (int64_t)nearest(v * den);
 			if (!seen)
@@ -344,9 +358,9 @@ void dd_find_grids(dd_type type, const void *values, uint32_t n, dd_grid *all, d
 			double den = (double)denominators[k];
 			uint32_t hits;
 
-			if (peak * den >= limit || hits_of(type, values, n, stride, den, via, probes) < probes - probes / 14)
+			if (peak * den >= limit || float_hits(type, values, n, stride, den, via, peak, probes) < probes - probes / 14)
 				continue;
-			hits = hits_of(type, values, n, 1, den, via, n / 50);
+			hits = float_hits(type, values, n, 1, den, via, peak, n / 50);
 			if (n - hits > n / 50)
 				continue;
 			if (most->hits == 0)
