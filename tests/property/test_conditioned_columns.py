@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -41,6 +41,7 @@ def _chain(length: int) -> dict[int, StoredColumn]:
     return columns
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(list(DTYPES)),
     st.lists(st.sampled_from(list(DTYPES)), min_size=1, max_size=3),
@@ -73,6 +74,7 @@ def test_any_values_to_condition_on(
     np.testing.assert_array_equal(np.ones(want, bool) if there is None else np.frombuffer(there, bool), valid[:want])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([Absolute(0.5), Absolute(2.0), Lossless()]), st.floats(0, 0.5))
 def test_what_archive_makes_of_related_columns_is_within_the_bound(
     seed: int, bound: Absolute | Lossless, absent: float
