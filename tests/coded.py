@@ -17,6 +17,7 @@ from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
     FLAG_NULLS,
+    FLAG_SHAPES,
     FLAG_SHORTEST,
     FLAG_VIA_FLOAT32,
     NATIVE_TYPES,
@@ -83,7 +84,7 @@ def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.
 
 
 def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
-    """Every way of coding every type, without and with exceptions and (coder cm) with up to three other columns."""
+    """Every way of coding every type, without and with exceptions and (coder cm) with up to three other columns or shapes."""
     rng = np.random.default_rng(seed)
     for coder, mode in WAYS:
         for at, kind in enumerate(NATIVE_TYPES):
@@ -93,6 +94,9 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
                     yield _encode(rng, coder, mode, kind, n, exceptions, sides)
     for coder, mode in WAYS[1:5]:  # residuals as large as there can be
         yield _encode(rng, coder, mode, "int8", n, False, 0, far=True)
+    for mode in (Mode.LATTICE, Mode.ADAPTIVE):
+        for kind in NATIVE_TYPES:
+            yield _encode(rng, Coder.CM, mode, kind, n, kind == "float4", 0, far=kind == "int8", shapes=True)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -117,6 +121,7 @@ def _encode(
     exceptions: bool,
     sides: int,
     far: bool = False,
+    shapes: bool = False,
 ) -> Coded:
     lattice = _lattice(kind, mode, rng)
     scale = (0.8, 4.0, 900.0)[int(rng.integers(3))] if kind != "int8" else float(10.0 ** rng.integers(0, 16))
@@ -133,6 +138,7 @@ def _encode(
             classes &= 1
     other = [_side(rng, index, k) for k in range(sides)]
     flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
+    flags |= FLAG_SHAPES if shapes else 0
     if kind == "float8" and mode is not Mode.RAW:
         flags |= (0, FLAG_VIA_FLOAT32, FLAG_VIA_FLOAT32 | FLAG_SHORTEST)[int(rng.integers(3))]
     residual = encode_native(
@@ -150,7 +156,8 @@ def _encode(
         stride=int(rng.integers(0, 6)) if mode is Mode.INTERP else 0,
         sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
     )
-    name = f"{coder.name}-{mode.name}-{kind}-{'odd' if exceptions else 'full' if far else 'plain'}-{sides}".lower()
+    contents = "odd" if exceptions else "full" if far else "plain"
+    name = f"{coder.name}-{mode.name}-{kind}-{contents}-{'shapes' if shapes else sides}".lower()
     return Coded(name, kind, n, residual, tuple(other))
 
 

@@ -46,6 +46,7 @@ class _Contender:
     width: int = 1
     drift: int = 0
     deep: int = _DEEP
+    shapes: bool = False
 
     coder = Coder.CM
 
@@ -62,6 +63,7 @@ class _Contender:
             width=self.width,
             stride=stride,
             sides=self.uses,
+            shapes=self.shapes,
         )
 
     def on_part(self, which: slice) -> bytes | None:
@@ -143,7 +145,12 @@ def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
             found, way = deep, replace(way, deep=_DEEPEST)
     if way.uses or way.deep != _DEEP:
         light = Trial.of(replace(way, mode=Mode.LATTICE), which)
-    return light if light.bits * _DEARER < found.bits else found
+    if light.bits * _DEARER < found.bits:
+        found, way = light, replace(way, mode=Mode.LATTICE)
+    if way.uses:
+        return found
+    shaped = Trial.of(replace(way, shapes=True), which)
+    return shaped if shaped.bits < found.bits * _DEARER else found
 
 
 def _few(rows: Rows, values: NDArray[Any]) -> NDArray[np.float64]:

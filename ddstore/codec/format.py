@@ -41,6 +41,7 @@ FLAG_EXACT: Final = 4
 FLAG_VIA_FLOAT32: Final = 8
 FLAG_SHORTEST: Final = 32
 FLAG_SIDES: Final = 16
+FLAG_SHAPES: Final = 64
 
 
 class Mode(IntEnum):

@@ -14,6 +14,7 @@ from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
     FLAG_NULLS,
+    FLAG_SHAPES,
     FLAG_SHORTEST,
     FLAG_VIA_FLOAT32,
     Centre,
@@ -130,6 +131,7 @@ class Rows:
         width: int = 1,
         stride: int = 0,
         sides: Sequence[SideUse] = (),
+        shapes: bool = False,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         n, classes, lattice = len(self.values), self.classes, self.lattice
@@ -142,6 +144,7 @@ class Rows:
             | (FLAG_EXACT if lattice.exact or mode is Mode.RAW else 0)
             | (FLAG_VIA_FLOAT32 if lattice.via_float32 and mode is not Mode.RAW else 0)
             | (FLAG_SHORTEST if lattice.shortest and mode is not Mode.RAW else 0)
+            | (FLAG_SHAPES if shapes else 0)
         )
         own = None
         if classes is not None or mode is Mode.RAW:

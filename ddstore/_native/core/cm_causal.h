@@ -141,6 +141,49 @@ DD_INLINE void dd_causal_side_contexts(const dd_causal *s, const dd_column *c, i
 	x[19] = dd_hash(dd_hash(20, (uint32_t)(s->side[0][s->at] >> cut)), level);
 }
 
+/* How the index moved from `from` rows ago to `to` rows ago. */
+static inline int64_t dd_causal_slope(const dd_causal *s, unsigned low, unsigned to, unsigned from)
+{
+	return (int64_t)(s->q[(int64_t)s->at - to] - s->q[(int64_t)s->at - from]) >> low;
+}
+
+/* Classes of slopes: by octaves, and by half octaves. */
+static inline uint32_t dd_causal_octave(int64_t slope)
+{
+	uint32_t class = dd_bit_length(dd_cm_size(slope));
+
+	return slope < 0 ? 0 - class : class;
+}
+
+static inline uint32_t dd_causal_half_octave(int64_t slope)
+{
+	uint64_t size = dd_cm_size(slope);
+	uint32_t bits = dd_bit_length(size), class = size < 4 ? (uint32_t)size : 2 * bits - 2 + (uint32_t)(size >> (bits - 2) & 1);
+
+	return slope < 0 ? 0 - class : class;
+}
+
+/* Contexts of the waveform that the last 38 rows make: its slopes, over ever more rows with their distance. */
+DD_INLINE void dd_causal_shape_contexts(const dd_causal *s, unsigned low, uint32_t level, uint32_t *x)
+{
+	static const uint8_t from[3][4] = {{1, 2, 4, 8}, {1, 3, 9, 24}, {6, 20, 38, 0}};
+	uint32_t y[3][3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		y[0][i] = dd_causal_half_octave(dd_causal_slope(s, low, from[0][i], from[0][i + 1]));
+		y[1][i] = dd_causal_half_octave(dd_causal_slope(s, low, from[1][i], from[1][i + 1]));
+		y[2][i] = dd_causal_half_octave(dd_causal_slope(s, low, 1, from[2][i]));
+	}
+	for (unsigned k = 0; k < 3; k++)
+		x[15 + k] = dd_hash(dd_hash(60 + k, y[k][0] * 64 + y[k][1]), y[k][2]);
+	x[18] = dd_hash(dd_hash(63, dd_causal_octave(dd_causal_slope(s, low, 1, 2)) * 64 +
+						  dd_causal_octave(dd_causal_slope(s, low, 2, 5))),
+			   dd_causal_octave(dd_causal_slope(s, low, 5, 12)) * 64 +
+				   dd_causal_octave(dd_causal_slope(s, low, 12, 32)));
+	x[19] = dd_hash(dd_hash(64, level >> 1), dd_causal_octave(dd_causal_slope(s, low, 1, 4)) * 64 +
+							       dd_causal_octave(dd_causal_slope(s, low, 4, 16)));
+}
+
 DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const double *delta, dd_cm_mixer *m)
 {
 	unsigned low = c->low;
@@ -183,9 +226,13 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	x[13] = dd_hash(dd_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> 2 >> low)); /* low <= 62 */
 	x[14] = dd_hash(dd_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
 			   (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
-	m->contexts = c->sides > 0 ? 20 : 15;
+	m->contexts = 15;
+	if (c->sides > 0 || (c->flags & DD_FLAG_SHAPES))
+		m->contexts = 20;
 	if (c->sides > 0)
 		dd_causal_side_contexts(s, c, e1, whole, level, m);
+	else if (c->flags & DD_FLAG_SHAPES)
+		dd_causal_shape_contexts(s, low, level, x);
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4 + (s->run > 3 ? 3 : s->run);
 	m->choice[1] = (uint32_t)(dd_cm_clip(half, 7) + 7) * 8;
 	scale = dd_cm_log(s->slow_scale[1], unit, 2);
