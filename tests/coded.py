@@ -84,7 +84,7 @@ def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.
 
 
 def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
-    """Every way of coding every type, without and with exceptions and (coder cm) with up to three other columns or shapes."""
+    """Every way of coding every type, without and with exceptions and (coder cm) with other columns or shapes."""
     rng = np.random.default_rng(seed)
     for coder, mode in WAYS:
         for at, kind in enumerate(NATIVE_TYPES):
