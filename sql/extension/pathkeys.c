@@ -89,6 +89,8 @@ ddfdw_order_of_query(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List **pat
 	ListCell *cell;
 
 	*pathkeys = NIL;
+	if (root->query_pathkeys == NIL)
+		return NIL;
 	/* Rows that are sorted in between lose their ctid, by which UPDATE and DELETE know them. */
 	pull_varattnos((Node *)rel->reltarget->exprs, rel->relid, &attrs);
 	if (bms_is_member(SelfItemPointerAttributeNumber - FirstLowInvalidHeapAttributeNumber, attrs))
