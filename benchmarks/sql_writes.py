@@ -28,7 +28,7 @@ FINGERPRINT = (
 
 
 def copy_rows(bench: Bench, rows: int, turns: int = 5) -> list[Row]:
-    """COPY of the same bytes into a managed and into a plain table with the same columns and index."""
+    """COPY of the same bytes into a managed and into a plain table with its columns and index; the fastest counts."""
     with bench.connect() as conn, conn.cursor() as cursor:
         select = f"COPY (SELECT time, series, value FROM {HEAP} LIMIT {rows}) TO STDOUT (FORMAT BINARY)"
         with cursor.copy(select.encode()) as copy:
@@ -51,7 +51,7 @@ def copy_rows(bench: Bench, rows: int, turns: int = 5) -> list[Row]:
                     ):
                         into.write(data)
                     seconds[table].append(time.perf_counter() - started)
-        ours, peer = (float(np.median(seconds[table])) * 1e3 for table in (managed, plain))
+        ours, peer = (min(seconds[table]) * 1e3 for table in (managed, plain))
         found.append(
             Row(f"COPY, hot index {index}", "", "warm", "ms", ours, peer, target=">= 0.85", met=peer / ours >= 0.85)
         )
