@@ -83,7 +83,7 @@ def _database(found: Capabilities) -> Iterator[Check]:
         yield Check("policies", False, what, "REVOKE them: the table alone is what others should read.")
     if found.orphans:
         what = f"segments of dropped tables: {', '.join(found.orphans)}"
-        yield Check("leftovers", False, what, "Python: ddstore.db.manage.drop_orphans(connection).")
+        yield Check("leftovers", False, what, "The next ddstore compact drops them.")
 
 
 def _extension(found: Capabilities) -> Check:

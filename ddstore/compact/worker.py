@@ -27,8 +27,9 @@ from ddstore.compact.train import SeriesModel, SettledColumns, Trainer, least_ro
 from ddstore.compact.trials import Trials
 from ddstore.compact.vacuum import vacuum
 from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
+from ddstore.db.manage import drop_orphans
 from ddstore.db.pool import Database
-from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, SchemaMismatch
+from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, NotPermitted, SchemaMismatch
 from ddstore.profiles import Profile
 
 __all__ = ["compact"]
@@ -77,6 +78,8 @@ def compact(
     report = CompactReport()
     with database.connection() as conn:
         reap(conn)
+    if options.table is None:
+        report.notes += _clear_up(database)
     tables = _tables(database, options, report)
     plans: list[list[SeriesPlan]] = []
     for table in tables:
@@ -100,6 +103,15 @@ def compact(
     report.merge_notes(f"{s.table}: {note}" for s in report.series for note in s.notes if "no learned model" in note)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _clear_up(database: Database) -> list[str]:
+    """Drop the segments of tables that were dropped."""
+    try:
+        with database.connection() as conn:
+            return [f"{label} was dropped: its table is gone" for label in drop_orphans(conn)]
+    except NotPermitted as error:
+        return [f"segments of dropped tables were left: {error}"]
 
 
 def _tables(database: Database, options: CompactOptions, report: CompactReport) -> list[ManagedTable]:

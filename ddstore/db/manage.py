@@ -217,7 +217,7 @@ def drop_management(conn: Connection, table: ManagedTable, *, restored_rows: int
 def orphans(conn: Connection) -> dict[int, str]:
     """Return the companions (by table id) whose table was dropped without :func:`drop_management`.
 
-    They still hold every compressed row, so an accidental DROP TABLE is not the end; nobody reads them through SQL.
+    They still hold every compressed row until the next compaction of all tables; nobody reads them through SQL.
     """
     with translate_errors():
         return dict(conn.execute(sql("orphans")).fetchall())

@@ -427,3 +427,15 @@ def test_rows_that_vanish_between_the_parts_of_a_series(twins: Twins) -> None:
     report = twins.compact()
     assert (report.rows, twins.hot) == (428, 0)
     assert twins.differences() == []
+
+
+def test_segments_of_a_dropped_table_are_dropped(twins: Twins) -> None:
+    twins.insert(1, 200)
+    twins.compact()
+    twins.conn.execute("DROP TABLE watched CASCADE")
+    twins.conn.commit()
+    assert "ddstore.segment_1 was dropped" in " ".join(compact(twins.database).notes)
+    left = """SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'segment\\_%'), count(*)
+              FROM (SELECT id FROM ddstore.managed_table UNION ALL SELECT id FROM ddstore.job) x"""
+    assert twins.conn.execute(left.encode()).fetchone() == (0, 0)
+    assert compact(twins.database).notes == []
