@@ -12,7 +12,7 @@ from psycopg import sql as pgsql
 from ddstore.db.catalog import ManagedColumn, ManagedTable
 from ddstore.db.companion import value_of
 from ddstore.db.copy import WIDTHS, CopyField, copy_in
-from ddstore.db.manage import drop_management
+from ddstore.db.manage import drop_management, set_policy
 from ddstore.db.pool import Connection
 from ddstore.db.queries import Escaped, sql
 from ddstore.decoding import DecodedSegment, Pair, decode_segments
@@ -46,6 +46,8 @@ def release_table(conn: Connection, table: ManagedTable) -> ReleaseReport:
         CorruptSegment: a segment is damaged; nothing was changed.
         SchemaMismatch: the table does not take the rows back (a constraint, a trigger); nothing was changed.
     """
+    if table.unique_check == "all":
+        set_policy(conn, table, unique_check="hot")  # the rows that go back are not in anybody's way
     conn.execute(pgsql.SQL(sql("release_block")).format(segments=table.segments_identifier))
     ids = [row[0] for row in conn.execute(pgsql.SQL(sql("release_ids")).format(segments=table.segments_identifier))]
     rows = 0

@@ -18,7 +18,7 @@ from ddstore.compact import compact as run_compaction
 from ddstore.compact import verify as run_verification
 from ddstore.config import Config
 from ddstore.db import manage
-from ddstore.db.catalog import ManagedTable, list_tables, load_table, series_bound
+from ddstore.db.catalog import ManagedTable, UniqueCheck, list_tables, load_table, series_bound
 from ddstore.db.companion import HotIndex
 from ddstore.db.embedded import embedded_url
 from ddstore.db.extension import Capabilities, Prepared, capabilities, enable, prepare
@@ -144,6 +144,7 @@ class Store:
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
         hot_index: HotIndex = "brin",
+        unique_check: UniqueCheck = "hot",
     ) -> ManagedTable:
         """Create a managed table; see :func:`ddstore.db.manage.create_table` for arguments and errors.
 
@@ -163,6 +164,7 @@ class Store:
                 min_rows=min_rows,
                 hot_for=hot_for,
                 hot_index=hot_index,
+                unique_check=unique_check,
             )
 
     def adopt(
@@ -177,6 +179,7 @@ class Store:
         min_rows: int = 1024,
         hot_for: timedelta = timedelta(0),
         hot_index: HotIndex = "btree",
+        unique_check: UniqueCheck = "hot",
     ) -> ManagedTable:
         """Manage an existing table in place; see :func:`ddstore.db.manage.adopt` for arguments and errors.
 
@@ -195,6 +198,7 @@ class Store:
                 min_rows=min_rows,
                 hot_for=hot_for,
                 hot_index=hot_index,
+                unique_check=unique_check,
             )
 
     def release(self, table: str) -> ReleaseReport:
@@ -241,6 +245,7 @@ class Store:
         segment_rows: int | None = None,
         min_rows: int | None = None,
         hot_for: timedelta | None = None,
+        unique_check: UniqueCheck | None = None,
     ) -> ManagedTable:
         """Change how a table is compacted, for segments to come; what is not given stays as it is.
 
@@ -250,6 +255,7 @@ class Store:
             segment_rows: rows in a full segment, 16 to 1048576; 0 leaves it to the profile.
             min_rows: a series with fewer hot rows is left alone.
             hot_for: rows younger than this stay hot.
+            unique_check: among which rows unique keys are kept unique from now on, "hot" ones or "all".
 
         Raises:
             InvalidSeries: there is no such profile.
@@ -265,6 +271,7 @@ class Store:
                 segment_rows=segment_rows,
                 min_rows=min_rows,
                 hot_for=hot_for,
+                unique_check=unique_check,
             )
 
     # ---- rows ---------------------------------------------------------------------------------------------------

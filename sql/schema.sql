@@ -18,7 +18,8 @@ CREATE TABLE ddstore.managed_table (
     segment_rows  int CHECK (segment_rows BETWEEN 16 AND 1048576),      -- NULL: the profile's default
     min_rows      int NOT NULL DEFAULT 1024 CHECK (min_rows >= 1),      -- fewer new rows than this stay hot
     hot_for       interval NOT NULL DEFAULT '0' CHECK (hot_for >= '0'), -- rows younger than this stay hot
-    created_at    timestamptz NOT NULL DEFAULT now()
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    unique_check  text NOT NULL DEFAULT 'hot' CHECK (unique_check IN ('hot', 'all')) -- among which rows keys are unique
 );
 
 CREATE TABLE ddstore.managed_column (
@@ -299,6 +300,8 @@ COMMENT ON COLUMN ddstore.managed_table.segment_rows IS
     'Rows in a full segment; NULL leaves it to the profile (the view tables shows how many that are).';
 COMMENT ON COLUMN ddstore.managed_table.min_rows IS 'A series with fewer hot rows than this is left alone.';
 COMMENT ON COLUMN ddstore.managed_table.hot_for IS 'Rows younger than this stay hot.';
+COMMENT ON COLUMN ddstore.managed_table.unique_check IS
+    'Among which rows unique keys are unique: hot (the indexes see to that), or all (triggers look at cold ones, too).';
 COMMENT ON TABLE ddstore.managed_column IS
     'The columns of managed tables, with the error each tolerates. id names the companion''s columns: k<id>, c<id>_...';
 COMMENT ON COLUMN ddstore.managed_column.bound_kind IS

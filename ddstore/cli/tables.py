@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Any
 
 import typer
 
 from ddstore.cli.session import JsonOption, UrlOption, open_store, out, print_json
 from ddstore.cli.text import bound_text, parse_bounds, parse_column, parse_duration
-from ddstore.db.catalog import ManagedTable
+from ddstore.db.catalog import ManagedTable, UniqueCheck
 from ddstore.errors import SchemaMismatch
 from ddstore.profiles import Profile
 
 __all__ = ["adopt", "create_table", "policy", "release"]
+
+
+class UniqueRows(enum.Enum):
+    """Among which rows unique keys are unique."""
+
+    HOT = "hot"
+    ALL = "all"
+
 
 _TimeOption = Annotated[str, typer.Option("--time", metavar="COLUMN", help="The time column.", show_default=False)]
 _ProfileOption = Annotated[Profile, typer.Option(help="What reading may cost.")]
@@ -22,6 +31,10 @@ _SegmentRowsOption = Annotated[
 ]
 _MinRowsOption = Annotated[int, typer.Option(min=1, help="A series with fewer hot rows is left alone.")]
 _HotForOption = Annotated[str, typer.Option(metavar="DURATION", help="Rows younger than this stay hot: 2h, 7d.")]
+_UniqueOption = Annotated[
+    UniqueRows | None,
+    typer.Option("--unique-check", help="Among which rows unique keys are unique.", show_default=False),
+]
 
 
 def create_table(
@@ -47,6 +60,7 @@ def create_table(
     segment_rows: _SegmentRowsOption = None,
     min_rows: _MinRowsOption = 1024,
     hot_for: _HotForOption = "0s",
+    unique_check: _UniqueOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +85,7 @@ def create_table(
             segment_rows=segment_rows,
             min_rows=min_rows,
             hot_for=kept_hot,
+            unique_check=_named(unique_check) or "hot",
         )
     _print_table(table, "Created", as_json)
 
@@ -94,6 +109,7 @@ def adopt(
     segment_rows: _SegmentRowsOption = None,
     min_rows: _MinRowsOption = 1024,
     hot_for: _HotForOption = "0s",
+    unique_check: _UniqueOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,6 +131,7 @@ def adopt(
             segment_rows=segment_rows,
             min_rows=min_rows,
             hot_for=kept_hot,
+            unique_check=_named(unique_check) or "hot",
         )
     _print_table(table, "Adopted", as_json)
 
@@ -134,6 +151,7 @@ def policy(
         str | None,
         typer.Option(metavar="DURATION", help="Rows younger than this stay hot: 2h, 7d.", show_default=False),
     ] = None,
+    unique_check: _UniqueOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -146,11 +164,22 @@ def policy(
     """
     kept_hot = None if hot_for is None else parse_duration(hot_for)
     with open_store(ctx, url) as store:
-        table = store.set_policy(name, profile=profile, segment_rows=segment_rows, min_rows=min_rows, hot_for=kept_hot)
+        table = store.set_policy(
+            name,
+            profile=profile,
+            segment_rows=segment_rows,
+            min_rows=min_rows,
+            hot_for=kept_hot,
+            unique_check=_named(unique_check),
+        )
     if as_json:
         print_json({"table": table.label, **_policy(table)})
     else:
         out().print(f"{table.label}: {_policy_text(table)}", markup=False, soft_wrap=True)
+
+
+def _named(rows: UniqueRows | None) -> UniqueCheck | None:
+    return None if rows is None else "all" if rows is UniqueRows.ALL else "hot"
 
 
 def _policy(table: ManagedTable) -> dict[str, Any]:
@@ -159,13 +188,15 @@ def _policy(table: ManagedTable) -> dict[str, Any]:
         "segment_rows": table.full_segment_rows,
         "min_rows": table.min_rows,
         "hot_for_seconds": table.hot_for.total_seconds(),
+        "unique_check": table.unique_check,
     }
 
 
 def _policy_text(table: ManagedTable) -> str:
     whose = "" if table.segment_rows else " (the profile's)"
     size = f"segments of {table.full_segment_rows:,} rows{whose}"
-    return f"profile {table.profile}, {size}, from {table.min_rows:,} rows on, hot for {table.hot_for}"
+    unique = ", unique among all rows" if table.unique_check == "all" else ""
+    return f"profile {table.profile}, {size}, from {table.min_rows:,} rows on, hot for {table.hot_for}{unique}"
 
 
 def release(

@@ -27,6 +27,7 @@ __all__ = [
     "ManagedColumn",
     "ManagedTable",
     "SeriesKey",
+    "UniqueCheck",
     "list_tables",
     "load_series_bounds",
     "load_table",
@@ -37,6 +38,8 @@ __all__ = [
 
 SeriesKey = tuple[str | None, ...]
 Role = Literal["time", "key", "value"]
+#: Among which rows unique keys are kept unique.
+UniqueCheck = Literal["hot", "all"]
 
 #: Bytes that the key of one series may have, as text: an entry of a btree index, such as ours on series, ends at 2,700.
 MAX_KEY_BYTES = 2048
@@ -99,6 +102,7 @@ class ManagedTable:
         segment_rows: rows in a full segment; None leaves it to the profile.
         min_rows: a series with fewer hot rows than this is left alone.
         hot_for: rows younger than this stay in the heap.
+        unique_check: among which rows unique keys are unique: "hot" ones, or "all".
         changes: what happened to the table's columns behind DDStore's back, in words; see :func:`require_intact`.
         lost: value columns of the segments that the table no longer has, or has in another type. They are not read,
             but columns that are may be conditioned on them.
@@ -117,6 +121,7 @@ class ManagedTable:
     time: ManagedColumn
     keys: tuple[ManagedColumn, ...]
     values: tuple[ManagedColumn, ...]
+    unique_check: UniqueCheck = field(default="hot", compare=False)
     changes: tuple[str, ...] = ()
     lost: tuple[ManagedColumn, ...] = ()
 
@@ -298,6 +303,7 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
         time=time[0],
         keys=tuple(column for column in present if column.role == "key"),
         values=tuple(column for column in present if column.role == "value"),
+        unique_check=row["unique_check"],
         changes=tuple(row["changes"]),
         lost=tuple(column for column in lost if column.role == "value"),
     )

@@ -18,6 +18,7 @@ from ddstore.db.catalog import (
     ManagedColumn,
     ManagedTable,
     SeriesKey,
+    UniqueCheck,
     load_table,
     parse_name,
     require_intact,
@@ -35,7 +36,7 @@ from ddstore.db.companion import (
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
 from ddstore.db.relation import PlannedColumn, Relation, check_manageable, inspect, plan_columns
-from ddstore.errors import BoundConflict, SchemaMismatch
+from ddstore.errors import BoundConflict, NotInstalled, SchemaMismatch
 from ddstore.profiles import Profile
 
 __all__ = [
@@ -70,6 +71,7 @@ def create_table(
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
     hot_index: HotIndex = "brin",
+    unique_check: UniqueCheck = "hot",
 ) -> ManagedTable:
     """Create a table (and its schema, when missing) and manage it.
 
@@ -82,6 +84,7 @@ def create_table(
         hot_index: the index on the rows that are not compacted yet. "brin" lets writes run as fast as without an
             index; "btree" suits many small reads of many hot rows. A key of a type that BRIN does not know (bool, an
             enum) makes it a btree.
+        unique_check: see :func:`adopt`.
 
     Raises:
         SchemaMismatch: the table exists, a type is unknown or does not suit, or a name is used twice.
@@ -99,7 +102,8 @@ def create_table(
         label = _create_plain_table(conn, name, time, time_type, keys, {n: type_ for n, (type_, _) in values.items()})
         bounds = {n: bound for n, (_, bound) in values.items()}
         policy = profile, segment_rows, min_rows, hot_for
-        return _manage(conn, label, time, list(keys), bounds, policy, hot_index)
+        table = _manage(conn, label, time, list(keys), bounds, policy, hot_index)
+        return table if unique_check == "hot" else set_policy(conn, table, unique_check=unique_check)
 
 
 def adopt(
@@ -114,6 +118,7 @@ def adopt(
     min_rows: int = 1024,
     hot_for: timedelta = timedelta(0),
     hot_index: HotIndex = "btree",
+    unique_check: UniqueCheck = "hot",
 ) -> ManagedTable:
     """Manage an existing table in place; columns without ``max_error`` are stored lossless.
 
@@ -123,6 +128,7 @@ def adopt(
     ON CONFLICT see hot rows only.
 
     ``hot_index`` is the kind of that index, see :func:`create_table`; "brin" is content with a btree that exists.
+    ``unique_check="all"`` has triggers keep unique keys unique among compacted rows, too; docs/sql.md has its price.
 
     Raises:
         SchemaMismatch: the table cannot be managed (says why), or a column, type or bound does not fit.
@@ -141,7 +147,8 @@ def adopt(
                 create_hot_index(conn, found, time=time, key=key, kind=hot_index, concurrently=True)
         with conn.transaction():
             policy = profile, segment_rows, min_rows, hot_for
-            return _manage(conn, relation, time, key, bounds, policy, hot_index)
+            table = _manage(conn, relation, time, key, bounds, policy, hot_index)
+            return table if unique_check == "hot" else set_policy(conn, table, unique_check=unique_check)
 
 
 def ensure_samples(conn: Connection) -> ManagedTable:
@@ -294,6 +301,7 @@ def set_policy(
     segment_rows: int | None = None,
     min_rows: int | None = None,
     hot_for: timedelta | None = None,
+    unique_check: UniqueCheck | None = None,
 ) -> ManagedTable:
     """Change how the compactor goes about a table, for segments to come; what is None stays as it is.
 
@@ -301,15 +309,25 @@ def set_policy(
 
     Args:
         segment_rows: 0 leaves it to the profile from now on.
+        unique_check: holds at once, for rows that are written from now on; see :func:`adopt`.
 
     Raises:
-        SchemaMismatch: a setting is out of its range, or the table is not managed any more.
+        SchemaMismatch: a setting is out of its range, a unique key lacks the time, or the table is not managed now.
+        NotInstalled: ``unique_check="all"`` without the extension.
         NotPermitted: the role may not write the catalog.
     """
     policy = {"profile": profile, "segment_rows": segment_rows, "min_rows": min_rows, "hot_for": hot_for}
-    if any(value is not None for value in policy.values()):
-        with translate_errors(), _in_range(table.label), conn.transaction():
+    if unique_check == "all" and table.cold is None:
+        raise NotInstalled(
+            "unique_check='all' needs the extension: SQL does not see compacted rows here",
+            series=table.label,
+            remedy="Switch it on: ddstore migrate.",
+        )
+    with translate_errors(), _in_range(table.label), conn.transaction():
+        if any(value is not None for value in policy.values()):
             conn.execute(sql("update_policy"), {"table_id": table.id, **policy})
+        if unique_check is not None:
+            conn.execute(sql("update_unique_check"), {"table_id": table.id, "unique_check": unique_check})
     return load_table(conn, table.id)
 
 
@@ -403,7 +421,12 @@ def _in_range(label: str) -> Iterator[None]:
         raise SchemaMismatch(
             f"a setting is out of its range: {error.diag.message_primary}",
             series=label,
-            remedy="profile is fast, balanced or archive; segment_rows 16 to 1048576; min_rows above 0; hot_for >= 0.",
+            remedy="profile is fast, balanced or archive; segment_rows 16 to 1048576; min_rows above 0; hot_for >= 0; "
+            "unique_check hot or all.",
+        ) from error
+    except pg_errors.FeatureNotSupported as error:
+        raise SchemaMismatch(
+            str(error.diag.message_primary), series=label, remedy="Add the time to the key, or leave it at hot."
         ) from error
 
 

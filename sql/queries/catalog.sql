@@ -33,6 +33,7 @@ SELECT jsonb_build_object(
              FROM pg_catalog.pg_class cr JOIN pg_catalog.pg_namespace cn ON cn.oid = cr.relnamespace
              WHERE cr.oid = t.cold),
     'profile', t.profile, 'segment_rows', t.segment_rows, 'min_rows', t.min_rows,
+    'unique_check', t.unique_check,
     'hot_for_us', (extract(epoch FROM t.hot_for) * 1000000)::bigint,
     'columns', (SELECT jsonb_agg(jsonb_build_object(
                            'id', m.id, 'name', m.name, 'type', y.typname, 'role', m.role, 'bound_kind', m.bound_kind,

@@ -170,6 +170,9 @@ SET profile = coalesce(%(profile)s::text, profile),
     hot_for = coalesce(%(hot_for)s::interval, hot_for)
 WHERE id = %(table_id)s;
 
+-- name: update_unique_check
+UPDATE ddstore.managed_table SET unique_check = %(unique_check)s WHERE id = %(table_id)s;
+
 -- name: cold_name
 -- Schema and name of a managed table's foreign table.
 SELECT n.nspname, c.relname
