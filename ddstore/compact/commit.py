@@ -15,8 +15,8 @@ Why nothing can be lost or doubled:
   and positions only where these, as decoded, give back every byte of what was gathered.
 - The table is compared with the catalog as it was when the rows were read: a column added meanwhile is not dropped
   with the rows, a released table gets no more segments.
-- An UPDATE or DELETE that began before is not to miss a row that moves: with the extension, the row is marked as moved
-  elsewhere, and the statement raises instead of doing nothing (``sql/extension/move.c``).
+- An UPDATE or DELETE that began before is not to miss a row that moves: with the extension, unless a trigger wants to
+  see the row go, it is marked as moved elsewhere, and the statement raises instead (``sql/extension/move.c``).
 - Readers see both the segment and the missing rows, or neither: it is one commit.
 """
 
@@ -156,7 +156,7 @@ def _hash(data: bytes) -> bytes:
 
 
 def _delete(conn: Connection, table: ManagedTable, rows: HotRows) -> None:
-    moving = table.cold is not None
+    moving = table.cold is not None and _movable(conn, table)
     query = pgsql.SQL(sql("compact_leaving" if moving else "compact_delete")).format(
         table=Escaped(table.identifier), columns=Escaped(hot_columns(table))
     )
@@ -167,3 +167,8 @@ def _delete(conn: Connection, table: ManagedTable, rows: HotRows) -> None:
         )
     if moving:
         conn.execute(sql("compact_move"), {"oid": table.oid, "rows": Tids(rows.tids())})
+
+
+def _movable(conn: Connection, table: ManagedTable) -> bool:
+    row = conn.execute(sql("compact_movable"), {"oid": table.oid}).fetchone()
+    return row is not None and bool(row[0])

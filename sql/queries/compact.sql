@@ -119,6 +119,10 @@ DELETE FROM ONLY {table} AS hot
 WHERE hot.ctid = ANY (%(rows)s::tid[])
 RETURNING 0::int4 AS series, {columns};
 
+-- name: compact_movable
+-- Whether deleting a row is all that a DELETE would do.
+SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %(oid)s AND tgtype & 8 <> 0);
+
 -- name: compact_leaving
 -- Where SQL sees cold rows, these are looked at first ...
 SELECT 0::int4 AS series, {columns} FROM ONLY {table} AS hot WHERE hot.ctid = ANY (%(rows)s::tid[]);
