@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,11 @@ class ColdTable:
                 columns[f"{name}_array"] = SQL("{}::{}[]").format(Literal(given), SQL(column.type))
                 continue
             valid = np.array([v is not None for v in given])
-            data = np.array([0 if v is None else v for v in given], dtype=DTYPES[column.type])
-            coded = encode_column(data, None if valid.all() else valid, type=column.type, bound=Lossless())
+            if column.type == "date":
+                columns[f"{name}_array"] = SQL("'{}'::date[]")
+                given = [None if v is None else (date.fromisoformat(v) - date(2000, 1, 1)).days for v in given]
+            data = np.array([0 if v is None else v for v in given], dtype=DTYPES[column.coded_as])
+            coded = encode_column(data, None if valid.all() else valid, type=column.coded_as, bound=Lossless())
             columns[f"{name}_residual"] = Literal(coded.residual)
             if column.native:
                 columns[f"{name}_latents"] = Literal(coded.latents)

@@ -1,14 +1,27 @@
 /* Entry points of the extension. */
-#include "fdw.h"
+#include "agg.h"
 
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #pragma GCC visibility push(default) /* as in options.c */
 PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(ddstore_fdw_handler);
 PG_FUNCTION_INFO_V1(ddstore_extension_version);
+extern void _PG_init(void);
 #pragma GCC visibility pop
+
+void
+_PG_init(void)
+{
+	ddfdw_trust_init();
+	ddfdw_cache_init();
+	ddfdw_sources_init();
+	ddfdw_modify_init();
+	ddagg_init();
+	MarkGUCPrefixReserved("ddstore");
+}
 
 Datum
 ddstore_fdw_handler(PG_FUNCTION_ARGS)

@@ -14,6 +14,8 @@
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
  *   listing.c    segments in that order
  *   move.c       hot rows that become cold             sources.c    options, remembered
+ *
+ * agg.h has what the files of aggregation share besides.
  */
 #ifndef DDSTORE_FDW_H
 #define DDSTORE_FDW_H
@@ -125,6 +127,17 @@ extern void ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign);
 extern void ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign);
 extern ForeignScan *ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *best, List *tlist,
 								   List *scan_clauses, Plan *outer);
+
+/* What a scan with these clauses has to do, as the planner reckons. */
+typedef struct DdfdwEstimate {
+	double segments; /* that may hold wanted rows */
+	double segment_rows;
+	Cost fetch;			/* all their rows in the segment table */
+	Cost segment_fetch; /* the bytes of one */
+	Cost decode;		/* one value */
+} DdfdwEstimate;
+
+extern DdfdwEstimate ddfdw_estimate(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses);
 
 /* fdw_private of the plan */
 enum { DDFDW_PRIVATE_CONDS, DDFDW_PRIVATE_COLUMNS, DDFDW_PRIVATE_ORDER };
@@ -320,6 +333,7 @@ typedef dd_status (*DdfdwDecoder)(const uint8_t *residual, size_t residual_len, 
 								  unsigned n_sides, dd_type type, uint32_t n, uint32_t want, void *values,
 								  uint8_t *valid, void *workspace, size_t workspace_len, dd_error *err);
 
+extern void ddfdw_trust_init(void);
 extern DdfdwDecoder ddfdw_decoder(DdfdwSegment *segment, AttrNumber attno, unsigned coder);
 
 /* ---- scan.c ---- */
@@ -360,6 +374,8 @@ extern void ddfdw_begin(ForeignScanState *node, int eflags);
 extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 extern void ddfdw_rescan(ForeignScanState *node);
 extern void ddfdw_end(ForeignScanState *node);
+extern bool ddfdw_scan_advance(ForeignScanState *node);
+extern bool ddfdw_scan_covers(DdfdwScan *scan, int64 t_min, int64 t_max);
 extern void ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, uint32 *end);
 
 /* ---- order.c ---- */

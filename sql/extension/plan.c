@@ -36,7 +36,8 @@
 typedef struct RelSize {
 	double segments;
 	double segment_rows;
-	double pages; /* of the segment table and its TOAST table */
+	double heap_pages; /* of the segment table */
+	double pages;	   /* and its TOAST table */
 } RelSize;
 
 /* Mean of column n of the segment table, from its statistics. */
@@ -77,7 +78,7 @@ ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 	double visible;
 
 	estimate_rel_size(companion, NULL, &pages, &size->segments, &visible);
-	size->pages = RelationGetNumberOfBlocks(companion);
+	size->heap_pages = size->pages = RelationGetNumberOfBlocks(companion);
 	if (companion->rd_rel->reltuples < 0)
 		size->segments = size->pages * DEFAULT_PAGE_SEGMENTS; /* never analyzed: the guess would be for small rows */
 	size->segments = clamp_row_est(size->segments);
@@ -123,6 +124,37 @@ finds_segments(Oid foreign, const DdfdwCond *cond)
 	return ddfdw_column_source(foreign, cond->attno) != DDFDW_NATIVE;
 }
 
+/* Of clauses that hold of single segments, how many segments they leave. */
+static double
+matching_segments(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses)
+{
+	const RelSize *size = rel->fdw_private;
+	List *pruning = NIL;
+	DdfdwCond cond;
+	ListCell *cell;
+
+	foreach (cell, clauses)
+		/* How values are spread over segments nobody knows: conditions on them are taken to leave out none. */
+		if (ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond) && finds_segments(foreign, &cond))
+			pruning = lappend(pruning, lfirst(cell));
+	return Min(clauselist_selectivity(root, pruning, rel->relid, JOIN_INNER, NULL) * size->segments + 1.0, size->segments);
+}
+
+DdfdwEstimate
+ddfdw_estimate(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses)
+{
+	const RelSize *size = rel->fdw_private;
+	DdfdwEstimate estimate = {
+		.segments = matching_segments(root, rel, foreign, clauses),
+		.segment_rows = size->segment_rows,
+		.segment_fetch = random_page_cost + (size->pages - size->heap_pages) / size->segments * seq_page_cost,
+		.decode = DECODE_COST,
+	};
+
+	estimate.fetch = estimate.segments * (size->heap_pages / size->segments * seq_page_cost + cpu_index_tuple_cost);
+	return estimate;
+}
+
 /*
  * One path: clauses that hold of single segments decide how many of them are fetched and decoded. With workers, the path
  * of one process among them.
@@ -132,22 +164,14 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param,
 {
 	const RelSize *size = rel->fdw_private;
 	List *clauses = param ? list_concat_copy(param->ppi_clauses, rel->baserestrictinfo) : rel->baserestrictinfo;
-	List *pruning = NIL;
 	double rows = param ? param->ppi_rows : rel->rows;
 	double fetched, decoded, values = list_length(needed_columns(rel, foreign, clauses));
 	double processes = workers;
 	ForeignPath *path;
 	Cost startup, total;
 	QualCost quals;
-	DdfdwCond cond;
-	ListCell *cell;
 
-	foreach (cell, clauses)
-		/* How values are spread over segments nobody knows: conditions on them are taken to leave out none. */
-		if (ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond) && finds_segments(foreign, &cond))
-			pruning = lappend(pruning, lfirst(cell));
-	fetched = clauselist_selectivity(root, pruning, rel->relid, JOIN_INNER, NULL) * size->segments;
-	fetched = Min(fetched + 1.0, size->segments);
+	fetched = matching_segments(root, rel, foreign, clauses);
 	decoded = fetched * size->segment_rows;
 	if (workers > 0) {
 		if (parallel_leader_participation)

@@ -144,6 +144,23 @@ search(const DdfdwScan *scan, DdfdwTimeBound *bound, const int64 *times, uint32 
 	return low;
 }
 
+/* Turn to the next segment that may hold wanted rows; false when there is none. Call in the scan's context. */
+bool
+ddfdw_scan_advance(ForeignScanState *node)
+{
+	DdfdwScan *scan = node->fdw_state;
+
+	if (!scan->started)
+		start(node, scan);
+	while (!scan->empty && ddfdw_companion_next(scan->companion))
+		if (ddfdw_claim(scan)) {
+			scan->matched++;
+			return true;
+		}
+	scan->empty = true;
+	return false;
+}
+
 /* The rows of a segment that are inside the bounds on time: [*first, *end). */
 void
 ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, uint32 *end)
@@ -160,16 +177,28 @@ ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, u
 	}
 }
 
+/* Are all times from t_min to t_max inside the bounds? */
+bool
+ddfdw_scan_covers(DdfdwScan *scan, int64 t_min, int64 t_max)
+{
+	for (int i = 0; i < scan->nbounds; i++) {
+		DdfdwTimeBound *bound = &scan->bounds[i];
+
+		if (!DatumGetBool(FunctionCall2Coll(&bound->function, InvalidOid, Int64GetDatum(bound->lower ? t_min : t_max),
+											scan->values[bound->cond])))
+			return false;
+	}
+	return true;
+}
+
 /* Turn to the next segment with a row inside the bounds on time; false when there is none. */
 static bool
-next_segment(DdfdwScan *scan)
+next_segment(ForeignScanState *node)
 {
+	DdfdwScan *scan = node->fdw_state;
 	TupleTableSlot *row = scan->companion->slot;
 
-	while (ddfdw_companion_next(scan->companion)) {
-		if (!ddfdw_claim(scan))
-			continue;
-		scan->matched++;
+	while (ddfdw_scan_advance(node)) {
 		ddfdw_segment_times(scan->segment, row);
 		ddfdw_scan_bounds(scan, scan->segment, &scan->row, &scan->end);
 		if (scan->row < scan->end) {
@@ -201,10 +230,8 @@ ddfdw_iterate(ForeignScanState *node)
 	if (scan->row >= scan->end) {
 		MemoryContext old = MemoryContextSwitchTo(scan->context);
 
-		if (!next_segment(scan)) {
-			scan->empty = true;
+		if (!next_segment(node))
 			scan->row = scan->end = 0;
-		}
 		ddfdw_share_counts(scan);
 		MemoryContextSwitchTo(old);
 		if (scan->empty)

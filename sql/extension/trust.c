@@ -10,20 +10,12 @@
 
 static bool trust_bsc = false;
 
-#pragma GCC visibility push(default) /* as in options.c */
-extern void _PG_init(void);
-#pragma GCC visibility pop
-
 void
-_PG_init(void)
+ddfdw_trust_init(void)
 {
 	DefineCustomBoolVariable("ddstore.trust_bsc", "Decode columns that libbsc coded.",
 							 "Forged bytes in a segment table can then overwrite the server's memory.", &trust_bsc, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
-	ddfdw_cache_init();
-	ddfdw_sources_init();
-	ddfdw_modify_init();
-	MarkGUCPrefixReserved("ddstore");
 }
 
 /* What decodes a column of this coder. */

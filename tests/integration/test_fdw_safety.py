@@ -40,7 +40,7 @@ def test_any_damaged_byte_is_reported_and_the_server_stays_up(cold_table: Callab
     for bad in damaged:
         conn.execute(SQL("UPDATE {} SET {} = {} WHERE id = 2").format(segments, SQL(name), Literal(bad)))
         with pytest.raises((psycopg.errors.DataCorrupted, psycopg.errors.FeatureNotSupported)) as caught:
-            conn.execute("SELECT sum(v), max(time) FROM plant.sensors").fetchall()
+            conn.execute("SELECT v, time FROM plant.sensors").fetchall()
         assert f'segment 2 of table "segment_{made.table.id}"' in str(caught.value)
         assert f'column "{name}"' in str(caught.value)
         assert caught.value.diag.message_hint is not None
