@@ -67,6 +67,14 @@ dd_guard_free(void *chunk)
 	pfree(chunk);
 }
 
+/* One that grows loses its guard. */
+static inline void *
+dd_guard_resize(void *chunk, Size size)
+{
+	ASAN_UNPOISON_MEMORY_REGION(chunk, GetMemoryChunkSpace(chunk) - CHUNK_HEADER);
+	return repalloc_huge(chunk, size);
+}
+
 #define palloc(size) dd_guarded(CurrentMemoryContext, size, false)
 #define palloc0(size) dd_guarded(CurrentMemoryContext, size, true)
 #define MemoryContextAlloc(context, size) dd_guarded(context, size, false)
@@ -74,5 +82,7 @@ dd_guard_free(void *chunk)
 #undef PG_DETOAST_DATUM_COPY
 #define PG_DETOAST_DATUM_COPY(datum) dd_guarded_copy((struct varlena *)DatumGetPointer(datum))
 #define pfree(chunk) dd_guard_free(chunk)
+#define repalloc(chunk, size) dd_guard_resize(chunk, size)
+#define repalloc_huge(chunk, size) dd_guard_resize(chunk, size)
 
 #endif
