@@ -453,7 +453,7 @@ avg_result(const DdaggState *state)
 		parts[0] = Float8GetDatum((double)state->count);
 		parts[1] = Float8GetDatum(state->float_sum);
 		parts[2] = Float8GetDatum(state->count == 0 ? 0 : get_float8_nan());
-		return PointerGetDatum(construct_array_builtin(parts, 3, FLOAT8OID));
+		return PointerGetDatum(construct_array(parts, 3, FLOAT8OID, sizeof(float8), true, TYPALIGN_DOUBLE));
 	}
 	parts[0] = Int64GetDatum(state->count);
 	parts[1] = Int64GetDatum(narrow(state->sum));
