@@ -137,7 +137,7 @@ ddfdw_coded_forget(DdfdwSegment *segment)
 static void
 open_column(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row)
 {
-	dd_error err = {DD_OK, ""};
+	dd_error err = {DD_OK, "", NULL};
 
 	if (coded->opened)
 		return;
@@ -212,7 +212,9 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 	DdfdwBytes latents = {NULL, 0};
 	uint8_t *valid = NULL;
 	DdfdwDecoder decoder;
-	dd_error err = {DD_OK, ""};
+	dd_error err = {DD_OK, "", NULL};
+	dd_status status;
+	void *workspace;
 	Size width;
 
 	if (coded->rows >= want)
@@ -250,10 +252,18 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 	ddfdw_reserve(segment, &coded->values, width * want);
 	if (coded->info.has_invalid)
 		valid = ddfdw_reserve(segment, &coded->valid, want);
-	if (decoder(coded->bytes.data, coded->bytes.len, latents.data, latents.len, model, sides, coded->info.sides,
-				coded->info.type, segment->n, want, coded->values.data, valid,
-				ddfdw_reserve_workspace(segment, coded->info.workspace), coded->info.workspace, &err) != DD_OK)
-		ddfdw_damaged(segment, coded->residual, err.status, err.what);
+	workspace = ddfdw_reserve_workspace(segment, coded->info.workspace);
+	/* Interrupted by something other than a cancellation it starts again, and goes on to the end. */
+	for (err.stop = &InterruptPending;; err.stop = NULL) {
+		status = decoder(coded->bytes.data, coded->bytes.len, latents.data, latents.len, model, sides, coded->info.sides,
+						 coded->info.type, segment->n, want, coded->values.data, valid, workspace,
+						 coded->info.workspace, &err);
+		if (status != DD_STOPPED)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (status != DD_OK)
+		ddfdw_damaged(segment, coded->residual, status, err.what);
 	for (uint32 i = 0; valid && i < want; i++)
 		valid[i] = !valid[i]; /* the core says what is valid, PostgreSQL what is NULL */
 	coded->nulls = (const bool *)valid;

@@ -72,7 +72,7 @@ decode_times(DdfdwSegment *segment, TupleTableSlot *row)
 	AttrNumber attno = segment->table->time;
 	DdfdwBytes bytes = ddfdw_fetch_bytes(row, attno);
 	uint32 n = segment->n;
-	dd_error err = {DD_OK, ""};
+	dd_error err = {DD_OK, "", NULL};
 	dd_column_info info;
 	bool sorted = true;
 

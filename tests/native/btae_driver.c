@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 		size_t section_len = read32(head), latents_len = read32(head + 4);
 		uint8_t *section = read_exactly(f, section_len), *latents = read_exactly(f, latents_len);
 		dd_btae b;
-		dd_error err = {DD_OK, ""};
+		dd_error err = {DD_OK, "", NULL};
 		dd_status status = dd_btae_open(section, section_len, &b, &err);
 		size_t windows = read32(head + 8);
 		if (status != DD_OK)

@@ -77,13 +77,24 @@ static dd_status decode(const part *parts, const dd_model *model, const dd_colum
 
 	for (unsigned i = 0; i < times && status == DD_OK; i++) {
 		uint8_t *values = malloc(size + 1), *valid = malloc((size_t)want + 1); /* their own: over-reads show */
-		dd_error err;
+		dd_error err = {DD_OK, NULL, NULL};
 
 		memset(workspace, i == 0 ? 0x5a : 0xff, info->workspace);
 		status = dd_column_decode(parts[RESIDUAL].bytes, parts[RESIDUAL].size, parts[LATENTS].bytes, parts[LATENTS].size,
 					  model, sides, given, type, n, want, values, valid, workspace, info->workspace, &err);
 		if (status == DD_OK)
 			sums[i] = dd_crc32c(dd_crc32c(sums[i], values, size), valid, want);
+		if (status == DD_OK && want > 0) {
+			const volatile int stop = 1;
+
+			err.stop = &stop;
+			if (dd_column_decode(parts[RESIDUAL].bytes, parts[RESIDUAL].size, parts[LATENTS].bytes,
+					     parts[LATENTS].size, model, sides, given, type, n, want, values, valid, workspace,
+					     info->workspace, &err) != DD_STOPPED) {
+				fprintf(stderr, "decoding goes on although it was asked to stop\n");
+				exit(1);
+			}
+		}
 		free(values);
 		free(valid);
 	}
@@ -107,7 +118,7 @@ static size_t one(const uint8_t *p, size_t len, int mending, uint32_t *sum, unsi
 	part parts[PARTS];
 	dd_column_info info;
 	dd_model model, *given = NULL;
-	dd_error err;
+	dd_error err = {DD_OK, NULL, NULL};
 	dd_status status = DD_OK;
 
 	if (len < HEAD)

@@ -121,8 +121,10 @@ static bool check_shifts(const dd_btae *b)
 
 static dd_status fail(dd_error *err, dd_status status, const char *what)
 {
-	if (err)
-		*err = (dd_error){status, what};
+	if (err) {
+		err->status = status;
+		err->what = what;
+	}
 	return status;
 }
 

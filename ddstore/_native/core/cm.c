@@ -66,7 +66,7 @@ DD_INLINE uint32_t code_classes(const dd_column *c, state *s, dd_rc_io *io, bool
 	if (s->class == NULL)
 		return c->n;
 	memset(m->input + DD_CM_CONTEXTS, 0, DD_CM_EXPERTS * sizeof *m->input);
-	for (uint32_t i = 0; i < c->n; i++) {
+	for (uint32_t i = 0; i < c->n && !(decoding && dd_stopped(c)); i++) {
 		unsigned class = decoding ? 0 : rows->class[i], k;
 
 		m->contexts = 3;
@@ -131,6 +131,8 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	values = code_classes(c, s, &io, true, NULL);
 	if (values == UINT32_MAX)
 		return dd_fail(err, DD_CORRUPT, "more exact rows than the column's header says");
+	if (dd_stopped(c))
+		return DD_OK; /* which whoever calls asks next */
 	start_rows(c, s, values);
 	if (c->mode == DD_MODE_INTERP && values > 0)
 		dd_interp_code(&s->interp, c, s->mixer, &io, true, NULL);

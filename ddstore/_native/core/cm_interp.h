@@ -158,11 +158,11 @@ DD_INLINE void dd_interp_code(dd_interp *s, const dd_column *c, dd_cm_mixer *m, 
 	dd_interp_level(s, c);
 	s->m[0] = (uint64_t)c->first - c->width / 2;
 	s->step[0] = 0;
-	for (uint32_t i = stride; i < s->count; i += stride)
+	for (uint32_t i = stride; i < s->count && !(decoding && dd_stopped(c)); i += stride)
 		dd_interp_anchor(s, c, m, io, decoding, i, stride, x);
 	for (stride /= 2; stride > 0; stride /= 2) {
 		dd_interp_level(s, c);
-		for (uint32_t i = stride; i < s->count; i += 2 * stride)
+		for (uint32_t i = stride; i < s->count && !(decoding && dd_stopped(c)); i += 2 * stride)
 			dd_interp_row(s, c, m, io, decoding, i, stride, x);
 	}
 }

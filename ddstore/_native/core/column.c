@@ -2,6 +2,9 @@
 #include "btae.h"
 #include "coder.h"
 
+#define STOPPED "decoding was stopped"
+#define WINDOWS 64u /* predicted at a time */
+
 /* The workspace: the coder's state, a block of words and one of classes, the levels, then (BTAE) predictions. */
 typedef struct {
 	size_t words, classes, levels, predictions;
@@ -50,9 +53,14 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 	bytes = windows * dd_btae_latent_bytes(&btae);
 	if (latents_len != bytes || dd_crc32c(0, latents, latents_len) != c->latents_crc)
 		return dd_fail(err, DD_CORRUPT, "the latents are damaged or belong to another column");
-	dd_btae_predict(&btae, latents, (rows + btae.window - 1) / btae.window, (int32_t *)(void *)at,
-			at + dd_align(windows * btae.window * sizeof(int32_t)));
 	*predictions = (const int32_t *)(const void *)at;
+	bytes = dd_btae_latent_bytes(&btae);
+	for (size_t w = 0, needed = (rows + btae.window - 1) / btae.window; w < needed; w += WINDOWS) {
+		if (dd_stopped(c))
+			return dd_fail(err, DD_STOPPED, STOPPED);
+		dd_btae_predict(&btae, latents != NULL ? latents + w * bytes : NULL, needed - w < WINDOWS ? needed - w : WINDOWS,
+				(int32_t *)(void *)at + w * btae.window, at + dd_align(windows * btae.window * sizeof(int32_t)));
+	}
 	return DD_OK;
 }
 
@@ -104,8 +112,8 @@ static void linear_block(const dd_column *c, uint32_t start, uint32_t rows, uint
 		word[i] = (uint64_t)c->first + (start + i) * (uint64_t)c->drift;
 }
 
-static void decode_rows(const dd_column *c, const int32_t *predictions, uint32_t want, void *values, uint8_t *valid,
-			uint8_t *workspace)
+static dd_status decode_rows(const dd_column *c, const int32_t *predictions, uint32_t want, void *values, uint8_t *valid,
+			     uint8_t *workspace, dd_error *err)
 {
 	const dd_coder *coder = dd_coder_numbered(c->coder);
 	layout at = lay_out(c);
@@ -115,6 +123,8 @@ static void decode_rows(const dd_column *c, const int32_t *predictions, uint32_t
 	if (valid != NULL)
 		memset(valid, 1, want);
 	for (uint32_t start = 0, rows; start < want; start += rows) {
+		if (dd_stopped(c))
+			return dd_fail(err, DD_STOPPED, STOPPED);
 		rows = want - start < DD_BLOCK ? want - start : DD_BLOCK;
 		if (c->mode == DD_MODE_LINEAR)
 			linear_block(c, start, rows, word);
@@ -125,6 +135,7 @@ static void decode_rows(const dd_column *c, const int32_t *predictions, uint32_t
 			dd_reconstruct_exceptions(c, word, class, rows, value, valid != NULL ? valid + start : NULL);
 		value += (size_t)rows * dd_type_width(c->type);
 	}
+	return DD_OK;
 }
 
 dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len, const uint8_t *latents,
@@ -139,6 +150,7 @@ dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len
 
 	if (status != DD_OK)
 		return status;
+	c.stop = err != NULL ? err->stop : NULL;
 	if (c.type != type || c.n != n)
 		return dd_fail(err, DD_CORRUPT, "the column's type or count is not its segment's");
 	if (want > n || (valid == NULL && (c.flags & DD_FLAG_NULLS)) || workspace_len < dd_column_workspace(&c, model))
@@ -155,11 +167,10 @@ dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len
 		dd_header_levels(&c, (int64_t *)(void *)((uint8_t *)workspace + lay_out(&c).levels));
 	if (c.mode != DD_MODE_LINEAR) {
 		status = dd_coder_numbered(c.coder)->open(&c, r.p, r.end, workspace, err);
-		if (status != DD_OK)
-			return status;
+		if (status != DD_OK || dd_stopped(&c))
+			return status != DD_OK ? status : dd_fail(err, DD_STOPPED, STOPPED);
 	}
-	decode_rows(&c, predictions, want, values, valid, workspace);
-	return DD_OK;
+	return decode_rows(&c, predictions, want, values, valid, workspace, err);
 }
 
 dd_status dd_column_decode(const uint8_t *residual, size_t residual_len, const uint8_t *latents, size_t latents_len,

@@ -79,9 +79,15 @@ typedef struct {
 	/* BTAE: index = base + round(prediction * scale / 2^32) */
 	uint32_t model_crc, latents_crc;
 	int64_t base, scale;
+	const volatile int *stop; /* as in dd_error; decoding only */
 } dd_column;
 
 #define DD_SCALE_MAX ((int64_t)1 << 42) /* prediction < 2^20 times scale stays inside int64 */
+
+static inline bool dd_stopped(const dd_column *c)
+{
+	return c->stop != NULL && *c->stop != 0;
+}
 
 static inline size_t dd_align(size_t size)
 {
@@ -126,8 +132,10 @@ DD_INLINE uint64_t dd_centre_index(dd_centre centre, uint64_t drift, uint64_t q1
 
 static inline dd_status dd_fail(dd_error *err, dd_status status, const char *what)
 {
-	if (err != NULL)
-		*err = (dd_error){status, what};
+	if (err != NULL) {
+		err->status = status;
+		err->what = what;
+	}
 	return status;
 }
 

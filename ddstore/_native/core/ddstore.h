@@ -20,7 +20,8 @@ typedef enum {
 	DD_CORRUPT = 1,	  /* the bytes are damaged, or are not what the caller says they are */
 	DD_UNSUPPORTED = 2, /* a format version, mode or coder this build does not know */
 	DD_NOSPACE = 3,	  /* the encoder's output buffer is too small; libbsc finds no memory */
-	DD_INVALID = 4	  /* the caller broke the contract (type, count, missing model) */
+	DD_INVALID = 4,	  /* the caller broke the contract (type, count, missing model) */
+	DD_STOPPED = 5	  /* the caller asked to stop: what was decoded is worth nothing */
 } dd_status;
 
 typedef enum { DD_INT16 = 1, DD_INT32 = 2, DD_INT64 = 3, DD_FLOAT32 = 4, DD_FLOAT64 = 5 } dd_type;
@@ -38,6 +39,8 @@ typedef enum {
 typedef struct {
 	dd_status status;
 	const char *what;
+	/* The caller's own, NULL if it has none: decoding ends soon after this is not 0, and must find it so to its end. */
+	const volatile int *stop;
 } dd_error;
 
 /* A checked model: it points into the bytes given, which must outlive it. */

@@ -11,7 +11,7 @@ PyObject *ddpy_btae_predict(PyObject *self, PyObject *args)
 	PyObject *out = NULL, *result = NULL;
 	void *block = NULL;
 	dd_btae btae;
-	dd_error err = {DD_OK, NULL};
+	dd_error err = {DD_OK, NULL, NULL};
 
 	(void)self;
 	if (!PyArg_ParseTuple(args, "y*y*n", &section, &latents, &n_windows))

@@ -87,7 +87,7 @@ static PyObject *decode_column(PyObject *self, PyObject *args)
 	PyObject *values = NULL, *valid = NULL, *result = NULL;
 	long type, want;
 	unsigned int n;
-	dd_error err = {DD_OK, NULL};
+	dd_error err = {DD_OK, NULL, NULL};
 	dd_column_info info;
 	dd_model m;
 	void *block = NULL, *workspace;
@@ -148,7 +148,7 @@ done:
 static PyObject *peek_column(PyObject *self, PyObject *args)
 {
 	Py_buffer residual;
-	dd_error err = {DD_OK, NULL};
+	dd_error err = {DD_OK, NULL, NULL};
 	dd_column_info info;
 	dd_status status;
 	PyObject *crcs;
@@ -191,7 +191,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	sides s = {.count = 0};
 	Py_ssize_t capacity;
 	size_t len = 0, need;
-	dd_error err = {DD_OK, NULL};
+	dd_error err = {DD_OK, NULL, NULL};
 	dd_column c = {0};
 	dd_model m;
 	void *block = NULL, *workspace;
@@ -269,7 +269,7 @@ done:
 static PyObject *describe_model(PyObject *self, PyObject *args)
 {
 	Py_buffer data;
-	dd_error err = {DD_OK, NULL};
+	dd_error err = {DD_OK, NULL, NULL};
 	dd_model model;
 	dd_btae btae;
 	uint64_t bits[2];
