@@ -14,6 +14,8 @@ from ddstore.db.pool import Connection
 
 #: What answers aggregates from segments' statistics; off, every row is read.
 AGGREGATE = "ddstore.enable_aggregate"
+#: How much of what it decoded a session keeps.
+CACHE = "ddstore.segment_cache"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Case:
     Attributes:
         least: how many times as fast as the heap table it has to be, by profile.
         by_rows: with what answers aggregates without reading rows switched off.
+        decoding: with nothing kept from one run to the next, so that each decodes.
         most_segments: how many segments it may decode, at most.
         every: with both kinds of bounds; otherwise with the lossy one alone.
     """
@@ -31,6 +34,7 @@ class Case:
     query: str
     least: Mapping[Profile, float] = field(default_factory=dict)
     by_rows: bool = False
+    decoding: bool = False
     most_segments: int | None = None
     every: bool = False
 
@@ -41,6 +45,7 @@ CASES = (
         "SELECT count(*), sum(value), max(value) FROM {t}",
         {Profile.FAST: 1.0, Profile.BALANCED: 0.4},
         by_rows=True,
+        decoding=True,
         every=True,
     ),
     Case(
@@ -56,11 +61,13 @@ CASES = (
         "rows above a value: count, sum",
         "SELECT count(*), sum(value) FROM {t} WHERE value > 1",
         {Profile.FAST: 5.0},
+        decoding=True,
     ),
     Case(
         "by hour: avg",
         "SELECT ddstore.time_bucket('1 hour', time) AS bucket, avg(value) FROM {t} GROUP BY bucket",
         {Profile.FAST: 5.0},
+        decoding=True,
     ),
     Case(
         "one series, one hour",
@@ -196,6 +203,8 @@ def _session(bench: Bench, case: Case, limit: float) -> Connection:
     conn.execute(f"SET statement_timeout = {int(limit * 1000)}".encode())
     if case.by_rows and has(conn, AGGREGATE):
         conn.execute(f"SET {AGGREGATE} = off".encode())
+    if case.decoding and has(conn, CACHE):
+        conn.execute(f"SET {CACHE} = 0".encode())
     return conn
 
 
