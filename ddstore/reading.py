@@ -13,7 +13,7 @@ from psycopg import sql as pgsql
 
 from ddstore.arrays import Column
 from ddstore.codec.format import as_native, dtype_of
-from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.catalog import ManagedColumn, ManagedTable, require_intact
 from ddstore.db.companion import value_of
 from ddstore.db.copy import fetch_columns, select_cast, values_of
 from ddstore.db.pool import Connection
@@ -129,13 +129,16 @@ def read_table(
     ``conn`` must be in a transaction opened by :func:`begin_snapshot`.
 
     Raises:
-        SchemaMismatch: a column is not one of the table's, or a key value does not fit its column's type.
+        SchemaMismatch: a column is not one of the table's, or is one that its segments have in another type; or a key
+            value does not fit its column's type.
         CorruptSegment: stored bytes are damaged.
         InvalidSeries: a time that datetime64 cannot hold.
     """
+    require_intact(table)
     if isinstance(columns, str):
         columns = [columns]
-    values = table.values if columns is None else tuple(table.value(name) for name in dict.fromkeys(columns))
+    every = (*table.values, *(added.column for added in table.added))
+    values = every if columns is None else tuple(table.value(name) for name in dict.fromkeys(columns))
     try:
         key = table.keys if keys else ()
         hot = _read_hot(conn, table, selection, key, values)
@@ -221,10 +224,15 @@ def _read_hot(conn: Connection, table: ManagedTable, selection: Selection, keys:
 
 def _read_cold(conn: Connection, table: ManagedTable, selection: Selection, keys: _Managed, values: _Managed) -> _Rows:
     condition = selection.segments(table)
-    segments = list(decode_segments(conn, table, values, condition))
+    added = {column.column.id: column.missing for column in table.added}
+    stored = [column for column in values if column.id not in added]
+    segments = list(decode_segments(conn, table, stored, condition))
     time = np.concatenate([np.empty(0, dtype=np.int64), *(segment.time for segment in segments)])
     columns = dict(_read_keys(conn, table, keys, condition))
     for column in values:
+        if column.id in added:
+            columns[column.name] = _read_missing(conn, table, column, added[column.id], len(time))
+            continue
         parts = [segment.values[column.id] for segment in segments]
         if column.coded_as is None:
             columns[column.name] = _read_entries(conn, table, column, segments, condition)
@@ -257,6 +265,18 @@ def _read_keys(
     for managed, key in zip(keys, found, strict=True):
         data, valid = _pair(key, managed.type, managed.name)
         yield managed.name, (np.repeat(data, n.data), None if valid is None else np.repeat(valid, n.data))
+
+
+def _read_missing(conn: Connection, table: ManagedTable, column: ManagedColumn, missing: str | None, n: int) -> Pair:
+    """A column that segments lack, because it was added to the table after them."""
+    row = conn.execute(sql("read_type"), {"oid": table.oid, "name": column.name}).fetchone()
+    assert row is not None
+    value = pgsql.SQL("CAST({} AS {})").format(pgsql.Literal(missing), pgsql.Identifier(*row))
+    expression, type_ = select_cast(value, column.type)
+    with conn.cursor() as cursor:
+        (found,) = fetch_columns(cursor, pgsql.SQL("SELECT {}").format(expression), [type_])
+    data, valid = _pair(found, column.type, column.name)
+    return np.repeat(data, n), None if valid is None else np.repeat(valid, n)
 
 
 def _read_entries(

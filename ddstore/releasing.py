@@ -9,7 +9,7 @@ import numpy as np
 from psycopg import errors as pg_errors
 from psycopg import sql as pgsql
 
-from ddstore.db.catalog import ManagedColumn, ManagedTable
+from ddstore.db.catalog import ManagedColumn, ManagedTable, require_intact
 from ddstore.db.companion import value_of
 from ddstore.db.copy import WIDTHS, CopyField, copy_in
 from ddstore.db.manage import drop_management, set_policy
@@ -17,6 +17,7 @@ from ddstore.db.pool import Connection
 from ddstore.db.queries import Escaped, sql
 from ddstore.decoding import DecodedSegment, Pair, decode_segments
 from ddstore.errors import SchemaMismatch
+from ddstore.following import follow_changes
 
 __all__ = ["ReleaseReport", "release_table"]
 
@@ -40,12 +41,16 @@ class ReleaseReport:
 def release_table(conn: Connection, table: ManagedTable) -> ReleaseReport:
     """Put every cold row back into the heap and forget the table; in the caller's transaction.
 
-    Values come back as they are read: within their bound, not as they were first written.
+    Values come back as they are read: within their bound, not as they were first written. Generated columns are
+    computed again. Triggers of the table do not fire: its rows were inserted long ago.
 
     Raises:
         CorruptSegment: a segment is damaged; nothing was changed.
-        SchemaMismatch: the table does not take the rows back (a constraint, a trigger); nothing was changed.
+        SchemaMismatch: the table does not take the rows back (a constraint), or has a column in another type than its
+            segments; nothing was changed.
     """
+    require_intact(table)
+    table = follow_changes(conn, table)
     if table.unique_check == "all":
         set_policy(conn, table, unique_check="hot")  # the rows that go back are not in anybody's way
     conn.execute(pgsql.SQL(sql("release_block")).format(segments=table.segments_identifier))
@@ -55,9 +60,12 @@ def release_table(conn: Connection, table: ManagedTable) -> ReleaseReport:
         conn.execute(_stage(table))
         conn.execute(sql("release_plan"))
         insert = _insert(table)
+        triggers = _silence_triggers(conn, table)
         for start in range(0, len(ids), _SEGMENTS_AT_ONCE):
             rows += _put_back(conn, table, insert, ids[start : start + _SEGMENTS_AT_ONCE])
         conn.execute(sql("release_planned"))
+        for trigger in triggers:
+            conn.execute(trigger)
     drop_management(conn, table, restored_rows=rows)
     return ReleaseReport(table.label, rows, len(ids))
 
@@ -84,6 +92,17 @@ def _put_back(conn: Connection, table: ManagedTable, insert: pgsql.Composed, ids
             )
         cursor.execute(sql("release_emptied"))
     return expected
+
+
+def _silence_triggers(conn: Connection, table: ManagedTable) -> list[pgsql.Composed]:
+    """Disable the user's triggers on INSERT; return the statements that enable them again."""
+    again = []
+    for name, state in conn.execute(sql("release_triggers"), {"oid": table.oid}).fetchall():
+        trigger = pgsql.Identifier(name)
+        conn.execute(pgsql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}").format(table.identifier, trigger))
+        how = pgsql.SQL("ENABLE ALWAYS" if state == "A" else "ENABLE")
+        again.append(pgsql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}").format(table.identifier, how, trigger))
+    return again
 
 
 def _fields(table: ManagedTable, segments: list[DecodedSegment]) -> list[CopyField]:
@@ -123,11 +142,15 @@ def _stage(table: ManagedTable) -> pgsql.Composed:
 
 
 def _insert(table: ManagedTable) -> pgsql.Composed:
+    targets = [table.time, *table.keys]
     sources = [pgsql.Identifier("r", "time")]
     sources += [pgsql.Identifier("s", column.segment_column) for column in table.keys]
     entries: list[pgsql.Composable] = []
     for column in table.values:
+        if column.generated:
+            continue
         name = f"c{column.id}"
+        targets.append(column)
         if column.coded_as is not None:
             sources.append(pgsql.Identifier("r", name))
             continue
@@ -143,7 +166,7 @@ def _insert(table: ManagedTable) -> pgsql.Composed:
         )
     return pgsql.SQL(sql("release_rows")).format(
         table=Escaped(table.identifier),
-        columns=pgsql.SQL(", ").join(Escaped(pgsql.Identifier(name)) for name in table.columns),
+        columns=pgsql.SQL(", ").join(Escaped(pgsql.Identifier(column.name)) for column in targets),
         values=pgsql.SQL(", ").join(sources),
         segments=table.segments_identifier,
         entries=pgsql.SQL("\n").join(entries),

@@ -87,7 +87,7 @@ def write_frame(conn: Connection, table: ManagedTable, data: Any) -> WriteReport
     _match(table, columns)
     fields = [
         make_field(name, managed.type, columns[name], is_time=managed.role == "time")
-        for name, managed in table.columns.items()
+        for name, managed in table.written.items()
     ]
     _check_keys(table, fields)
     with _refusals(table.label):
@@ -117,8 +117,15 @@ def _too_long(length: int, *, series: str, column: str | None, row: int | None) 
 
 
 def _match(table: ManagedTable, columns: Mapping[str, Column]) -> None:
-    known = list(table.columns)
+    known = list(table.written)
     for name in columns:
+        if name in table.columns and name not in known:
+            raise SchemaMismatch(
+                "a generated column is computed by PostgreSQL",
+                series=table.label,
+                column=name,
+                remedy="Leave it out of the data.",
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             raise SchemaMismatch(

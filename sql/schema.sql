@@ -30,6 +30,8 @@ CREATE TABLE ddstore.managed_column (
     role         text NOT NULL CHECK (role IN ('time', 'key', 'value')),
     bound_kind   text NOT NULL DEFAULT 'lossless' CHECK (bound_kind IN ('absolute', 'relative', 'range', 'lossless')),
     bound_value  float8 NOT NULL DEFAULT 0 CHECK (bound_value >= 0 AND bound_value < 'Infinity'),
+    attrelid     oid,                            -- the column's number in the table of this oid, whatever its name:
+    attnum       int2,                           -- a restored table has another oid, and may count otherwise
     PRIMARY KEY (table_id, id),
     UNIQUE (table_id, name)
 );
@@ -144,12 +146,12 @@ BEGIN
                         FILTER (WHERE m.native), '0') AS latents,
                coalesce(string_agg(format('coalesce(octet_length(s.c%s_residual), 0)::bigint', m.id), ' + ')
                         FILTER (WHERE m.role = 'value'), '0') AS residual,
-               coalesce(string_agg(format('pg_column_size(s.c%s_array)::bigint', m.id), ' + ')
+               coalesce(string_agg(format('coalesce(pg_column_size(s.c%s_array), 0)::bigint', m.id), ' + ')
                         FILTER (WHERE m.role = 'value' AND NOT m.native), '0') AS arrays,
                coalesce(string_agg(format(
                             CASE WHEN m.native
-                                 THEN '(%1$L, coalesce(octet_length(s.c%2$s_latents), 0) + octet_length(s.c%2$s_residual))'
-                                 ELSE '(%1$L, pg_column_size(s.c%2$s_array) + coalesce(octet_length(s.c%2$s_residual), 0))'
+                                 THEN '(%1$L, coalesce(octet_length(s.c%2$s_latents), 0) + coalesce(octet_length(s.c%2$s_residual), 0))'
+                                 ELSE '(%1$L, coalesce(pg_column_size(s.c%2$s_array), 0) + coalesce(octet_length(s.c%2$s_residual), 0))'
                             END, m.name, m.id), ', ')
                         FILTER (WHERE m.role = 'value'), '(NULL, 0)') AS by_column
         INTO parts
@@ -223,6 +225,7 @@ BEGIN
             '                            CASE WHEN s.n < 128 THEN 5 WHEN s.n < 16384 THEN 6 ELSE 7 END AS at) h'
             ' CROSS JOIN LATERAL (SELECT get_byte(h.head, h.at) AS a, get_byte(h.head, h.at + 1) AS b,'
             '                            get_byte(h.head, h.at + 2) AS c) e'
+            ' WHERE v.count IS NOT NULL' -- segments written after their column was dropped have nothing of it
             ' GROUP BY 3, 4, 5, 6',
             parts.series, managed.segments, parts.columns)
             USING managed.id, managed.relation;
@@ -307,6 +310,8 @@ COMMENT ON TABLE ddstore.managed_column IS
 COMMENT ON COLUMN ddstore.managed_column.bound_kind IS
     'absolute: |x - x_read| <= bound_value; relative: <= bound_value * |x|; range: <= bound_value * (max - min) '
     'of the segment; lossless: bit-exact.';
+COMMENT ON COLUMN ddstore.managed_column.attnum IS
+    'The column in pg_attribute, where attrelid is the table''s oid: so renames and drops are told apart.';
 COMMENT ON TABLE ddstore.series_bound IS 'Error bounds that single series keep for themselves; they win over the column''s.';
 COMMENT ON TABLE ddstore.model IS
     'Trained decoders, shared by a series'' segments. Immutable: segments that refer to one decode with no other.';

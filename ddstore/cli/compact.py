@@ -60,8 +60,8 @@ def compact(
     Without --once it stays and makes a pass every minute; SIGTERM and Ctrl-C
     finish the batch at hand first (a second one does not wait). Any number of
     compactors may run at once, on any machines. Exit code 4 (with --once) when
-    some series failed: they stay hot, ddstore.compaction says why, and the next
-    pass tries again.
+    some series or tables failed: they stay hot, ddstore.compaction says why, and
+    the next pass tries again.
 
       ddstore compact --once
       ddstore compact --every 5m --train never
@@ -79,14 +79,14 @@ def compact(
         report = _pass(store, options, stop)
         _print(report, as_json=as_json, once=once)
         if once:
-            raise typer.Exit(Status.PARTIAL if report.failed else Status.OK)
+            raise typer.Exit(Status.PARTIAL if report.failed or report.refused else Status.OK)
         while not stop.wait(pause):
             try:
                 report = _pass(store, options, stop)
             except ConnectionFailed as error:  # a server that restarts is no reason to stop
                 note(f"{error} Trying again in {every}.")
                 continue
-            if report.series or report.notes:
+            if report.series or report.notes or report.refused:
                 _print(report, as_json=as_json, once=once)
 
 
@@ -123,6 +123,8 @@ def _print(report: CompactReport, *, as_json: bool, once: bool) -> None:
     for series in report.failed:
         label = f"{series.table} {series_text(series.series)}"
         say().print(f"failed: {label}: {series.error}", markup=False, style="red", soft_wrap=True)
+    for text in report.refused:
+        say().print(f"failed: {text}", markup=False, style="red", soft_wrap=True)
     if as_json:
         print_json(report.to_dict(), indent=2 if once else None)
         return

@@ -153,9 +153,13 @@ class SeriesReport:
 
 @dataclass(slots=True)
 class CompactReport:
-    """What one run did: one :class:`SeriesReport` per series it worked on, and their sums."""
+    """What one run did: one :class:`SeriesReport` per series it worked on, and their sums.
+
+    ``refused`` says of each table that could not be compacted at all why not.
+    """
 
     series: list[SeriesReport] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -209,6 +213,7 @@ class CompactReport:
             "bits_per_sample": self.bits_per_sample,
             "conflicts": self.conflicts,
             "failed": len(self.failed),
+            "refused": list(self.refused),
             "seconds": round(self.seconds, 6),
             "notes": list(self.notes),
             "series": [s.to_dict() for s in self.series],

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
-from ddstore.bounds import Bound, make_bound
+from ddstore.bounds import Bound, Lossless, make_bound
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
 from ddstore.errors import SchemaMismatch
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_KEY_BYTES",
     "NATIVE_TYPES",
     "TIME_TYPES",
+    "AddedColumn",
     "ManagedColumn",
     "ManagedTable",
     "SeriesKey",
@@ -61,7 +62,8 @@ class ManagedColumn:
     """One column of a managed table. ``type`` is PostgreSQL's own name for it (``float8``, ``timestamptz``).
 
     ``wrapped``: there are no arrays of the type, as it is an array itself; segments hold arrays of a composite type
-    that has a value of it as its only field.
+    that has a value of it as its only field. ``generated``: PostgreSQL computes it from others; it is stored like
+    them, and never written.
     """
 
     id: int
@@ -70,6 +72,7 @@ class ManagedColumn:
     role: Role
     bound: Bound
     wrapped: bool = False
+    generated: bool = False
 
     @property
     def native(self) -> bool:
@@ -85,6 +88,19 @@ class ManagedColumn:
     def segment_column(self) -> str:
         """The name (or prefix) of this column in the companion table, as the foreign table's options give it."""
         return "time" if self.role == "time" else f"{'k' if self.role == 'key' else 'c'}{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddedColumn:
+    """A column that the table has and its segments have not, yet.
+
+    Attributes:
+        column: as the catalog will have it, its id included.
+        missing: what rows of before read in it, as text; None is NULL.
+    """
+
+    column: ManagedColumn
+    missing: str | None
 
 
 @dataclass(frozen=True)
@@ -103,9 +119,12 @@ class ManagedTable:
         min_rows: a series with fewer hot rows than this is left alone.
         hot_for: rows younger than this stay in the heap.
         unique_check: among which rows unique keys are unique: "hot" ones, or "all".
-        changes: what happened to the table's columns behind DDStore's back, in words; see :func:`require_intact`.
+        changes: what happened to the table's columns that its segments cannot follow, in words; see
+            :func:`require_intact`.
         lost: value columns of the segments that the table no longer has, or has in another type. They are not read,
             but columns that are may be conditioned on them.
+        added: columns that were added since, which :func:`ddstore.db.follow.follow_changes` adds to the segments.
+        behind: whether there is something to do for it.
     """
 
     id: int
@@ -124,6 +143,8 @@ class ManagedTable:
     unique_check: UniqueCheck = field(default="hot", compare=False)
     changes: tuple[str, ...] = ()
     lost: tuple[ManagedColumn, ...] = ()
+    added: tuple[AddedColumn, ...] = ()
+    behind: bool = field(default=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -150,20 +171,32 @@ class ManagedTable:
         """Every column by name: time, then keys, then values."""
         return {column.name: column for column in (self.time, *self.keys, *self.values)}
 
+    @property
+    def lossy(self) -> dict[str, Bound]:
+        """The columns that are read back with an error, by name, and which."""
+        return {column.name: column.bound for column in self.values if column.bound.kind != "lossless"}
+
+    @property
+    def written(self) -> dict[str, ManagedColumn]:
+        """What a writer gives, by name: every column that PostgreSQL does not compute, those added lately included."""
+        every = [*self.columns.values(), *(added.column for added in self.added)]
+        return {column.name: column for column in every if not column.generated}
+
     def value(self, name: str) -> ManagedColumn:
         """Return the value column called ``name``.
 
         Raises:
             SchemaMismatch: there is none.
         """
-        for column in self.values:
+        known = [*self.values, *(added.column for added in self.added)]
+        for column in known:
             if column.name == name:
                 return column
         raise SchemaMismatch(
             f"{self.label} has no value column {name!r}",
             series=self.label,
             column=name,
-            remedy=_suggest(name, [column.name for column in self.values], "Its value columns are"),
+            remedy=_suggest(name, [column.name for column in known], "Its value columns are"),
         )
 
 
@@ -225,18 +258,17 @@ def series_bound(conn: Connection, table: ManagedTable, column: ManagedColumn, k
 
 
 def require_intact(table: ManagedTable) -> None:
-    """Refuse to go on when the table's columns are no longer those it was adopted with.
-
-    Segments hold the managed columns only: compacting a table with a column added since would lose that column.
+    """Refuse to go on when the segments have columns that the table has in another type, or not at all any more.
 
     Raises:
-        SchemaMismatch: a column was added, dropped, renamed (without the extension) or has another type.
+        SchemaMismatch: a column has another type; a key or the time was dropped; or, in a restored database without
+            the extension, a column's name is unknown: it was dropped or renamed.
     """
     if table.changes:
         raise SchemaMismatch(
             f"{table.label} has changed since it was adopted: {'; '.join(table.changes)}",
             series=table.label,
-            remedy="Undo the change, or release() the table and adopt() it again.",
+            remedy="Undo the change; to change a column's type, release() the table, alter it, and adopt() it again.",
         )
 
 
@@ -280,15 +312,16 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
     lost: list[ManagedColumn] = []
     for c in row["columns"]:
         bound = make_bound(c["bound_kind"], c["bound_value"])
-        column = ManagedColumn(c["id"], c["name"], c["type"], c["role"], bound, c["wrapped"])
-        (present if c["present"] else lost).append(column)
-    time = [column for column in present if column.role == "time"]
-    if not time:
-        raise SchemaMismatch(
-            f"{row['schema']}.{row['name']} has lost its time column",
-            series=f"{row['schema']}.{row['name']}",
-            remedy="Give the column its old name back.",
+        column = ManagedColumn(c["id"], c["name"], c["type"], c["role"], bound, c["wrapped"], c["generated"])
+        # Without its time a table is nothing; what became of it is among the changes.
+        (present if c["present"] or column.role == "time" else lost).append(column)
+    added = [
+        AddedColumn(
+            ManagedColumn(c["id"], c["name"], c["type"], "value", Lossless(), c["wrapped"], c["generated"]),
+            c["missing"],
         )
+        for c in row["added"]
+    ]
     return ManagedTable(
         id=row["id"],
         oid=row["oid"],
@@ -300,12 +333,14 @@ def _table(row: Mapping[str, Any]) -> ManagedTable:
         segment_rows=row["segment_rows"],
         min_rows=row["min_rows"],
         hot_for=timedelta(microseconds=row["hot_for_us"]),
-        time=time[0],
+        time=next(column for column in present if column.role == "time"),
         keys=tuple(column for column in present if column.role == "key"),
         values=tuple(column for column in present if column.role == "value"),
         unique_check=row["unique_check"],
         changes=tuple(row["changes"]),
         lost=tuple(column for column in lost if column.role == "value"),
+        added=tuple(added),
+        behind=row["behind"],
     )
 
 

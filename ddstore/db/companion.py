@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import psycopg
@@ -19,6 +19,8 @@ from ddstore.errors import SchemaMismatch
 
 __all__ = [
     "HotIndex",
+    "add_segment_columns",
+    "bind_cold_columns",
     "create_cold",
     "create_companion",
     "create_hot_index",
@@ -26,6 +28,10 @@ __all__ = [
     "drop_companion",
     "drop_hot_index",
     "element_of",
+    "optional_segment_columns",
+    "require_segment_columns",
+    "sum_type",
+    "type_of",
     "value_of",
 ]
 
@@ -41,25 +47,26 @@ _SUM_TYPE = {"int2": "numeric", "int4": "numeric", "int8": "numeric", "float4": 
 def create_companion(conn: Connection, table_id: int, relation: Relation, columns: Sequence[PlannedColumn]) -> str:
     """Create ``ddstore.segment_<table_id>``, one row per segment; return its label."""
     name = pgsql.Identifier("ddstore", f"segment_{table_id}")
-    for plan in columns:
-        if plan.wrapped:
-            conn.execute(
-                pgsql.SQL("CREATE TYPE {} AS (value {})").format(_wrapper(table_id, plan.id), _type(plan.column))
-            )
+    _create_wrappers(conn, table_id, columns)
     time = next(c.column for c in columns if c.role == "time")
     keys = [c for c in columns if c.role == "key"]
     values = [c for c in columns if c.role == "value"]
     parts: list[Fragment] = [pgsql.SQL("id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")]
     parts += [
-        pgsql.SQL("{} {}{}").format(pgsql.Identifier(f"k{c.id}"), _type(c.column), _collation(c.column)) for c in keys
+        pgsql.SQL("{} {}{}").format(pgsql.Identifier(f"k{c.id}"), type_of(c.column), _collation(c.column)) for c in keys
     ]
     parts += [
-        pgsql.SQL("t_min {0} NOT NULL, t_max {0} NOT NULL").format(_type(time)),
+        pgsql.SQL("t_min {0} NOT NULL, t_max {0} NOT NULL").format(type_of(time)),
         pgsql.SQL("n int NOT NULL CHECK (n > 0), time bytea NOT NULL"),
     ]
-    parts += [_native_columns(c) if c.native else _other_columns(table_id, c) for c in values]
-    parts.append(pgsql.SQL("created_at timestamptz NOT NULL DEFAULT now()"))
+    for plan in values:
+        parts += [
+            pgsql.SQL("{} {}{}").format(name, type_, pgsql.SQL(" NOT NULL" if required else ""))
+            for name, type_, required in _segment_columns(table_id, plan)
+        ]
+    parts.append(pgsql.SQL("created_at timestamptz NOT NULL DEFAULT now(), written jsonb"))
     conn.execute(pgsql.SQL("CREATE TABLE {} ({})").format(name, pgsql.SQL(", ").join(parts)))
+    conn.execute(pgsql.SQL("ALTER TABLE {} ALTER time SET STORAGE EXTERNAL").format(name))
     _set_storage(conn, name, values)
     index = [pgsql.Identifier(f"k{c.id}") for c in keys] + [pgsql.Identifier("t_max"), pgsql.Identifier("t_min")]
     conn.execute(
@@ -93,6 +100,13 @@ def create_cold(conn: Connection, table: ManagedTable) -> pgsql.Identifier:
             remedy="Rename it.",
         ) from error
     options = [_segment_option(column) for column in table.columns.values()]
+    options += [
+        pgsql.SQL("ALTER {} OPTIONS (ADD missing {})").format(
+            pgsql.Identifier(added.column.name), pgsql.Literal(added.missing)
+        )
+        for added in table.added
+        if added.missing is not None
+    ]
     conn.execute(pgsql.SQL("ALTER FOREIGN TABLE {} {}").format(cold, pgsql.SQL(", ").join(options)))
     _close(conn, cold)
     _comment(conn, "FOREIGN TABLE", cold, f"The compressed rows of {table.label}; {table.label} itself shows them too.")
@@ -121,6 +135,57 @@ def element_of(table: ManagedTable, column: ManagedColumn, value: pgsql.Composab
 def value_of(column: ManagedColumn, element: pgsql.Composable) -> pgsql.Composable:
     """Return the SQL of the value that ``element`` stands for, see :func:`element_of`."""
     return pgsql.SQL("({}).value").format(element) if column.wrapped else element
+
+
+def add_segment_columns(conn: Connection, table: ManagedTable, columns: Sequence[PlannedColumn]) -> None:
+    """Add value columns to the companion; :func:`require_segment_columns` follows when every segment has them."""
+    _create_wrappers(conn, table.id, columns)
+    actions = [
+        pgsql.SQL("ADD COLUMN {} {}").format(name, type_)
+        for plan in columns
+        for name, type_, _ in _segment_columns(table.id, plan)
+    ]
+    conn.execute(pgsql.SQL("ALTER TABLE {} {}").format(table.segments_identifier, pgsql.SQL(", ").join(actions)))
+    _set_storage(conn, table.segments_identifier, columns)
+
+
+def require_segment_columns(conn: Connection, table: ManagedTable, columns: Sequence[PlannedColumn]) -> None:
+    """From now on every segment must have these columns."""
+    actions = [
+        pgsql.SQL("ALTER {} SET NOT NULL").format(name)
+        for plan in columns
+        for name, _, required in _segment_columns(table.id, plan)
+        if required
+    ]
+    conn.execute(pgsql.SQL("ALTER TABLE {} {}").format(table.segments_identifier, pgsql.SQL(", ").join(actions)))
+
+
+def optional_segment_columns(conn: Connection, table: ManagedTable, columns: Sequence[ManagedColumn]) -> None:
+    """From now on segments may be without these columns: the table has dropped them."""
+    actions = [
+        pgsql.SQL("ALTER {} DROP NOT NULL").format(pgsql.Identifier(f"{column.segment_column}_{part}"))
+        for column in columns
+        for part in ("residual" if column.native else "array", "count")
+    ]
+    conn.execute(pgsql.SQL("ALTER TABLE {} {}").format(table.segments_identifier, pgsql.SQL(", ").join(actions)))
+
+
+def bind_cold_columns(conn: Connection, table: ManagedTable, columns: Sequence[ManagedColumn]) -> None:
+    """Let the foreign table read columns that were added, from its segments rather than as what they lack."""
+    row = conn.execute(sql("cold_name"), {"table_id": table.id}).fetchone()
+    if row is None:
+        return
+    cold = pgsql.Identifier(*row)
+    for name, _ in conn.execute(sql("cold_missing"), {"table_id": table.id}).fetchall():
+        drop = pgsql.SQL("ALTER FOREIGN TABLE {} ALTER {} OPTIONS (DROP missing)")
+        conn.execute(drop.format(cold, pgsql.Identifier(name)))
+    options = [_segment_option(column) for column in columns]
+    conn.execute(pgsql.SQL("ALTER FOREIGN TABLE {} {}").format(cold, pgsql.SQL(", ").join(options)))
+
+
+def sum_type(type_: str) -> pgsql.Identifier:
+    """Return the type that the companion has for sums of a type of numbers, quoted for SQL."""
+    return pgsql.Identifier("pg_catalog", _SUM_TYPE[type_])
 
 
 def create_hot_index(
@@ -174,34 +239,37 @@ def drop_hot_index(conn: Connection, table: ManagedTable) -> None:
         conn.execute(pgsql.SQL("DROP INDEX {}").format(pgsql.Identifier(schema, name)))
 
 
-def _native_columns(plan: PlannedColumn) -> Fragment:
-    prefix, type_ = f"c{plan.id}", _type(plan.column)
-    return pgsql.SQL(
-        "{latents} bytea, {residual} bytea NOT NULL, {model} bigint REFERENCES ddstore.model,"
-        " {count} int NOT NULL, {min} {type}, {max} {type}, {sum} {sum_type}"
-    ).format(
-        **{part: pgsql.Identifier(f"{prefix}_{part}") for part in _NATIVE_PARTS},
-        type=type_,
-        sum_type=pgsql.Identifier("pg_catalog", _SUM_TYPE[plan.column.type]),
-    )
+def _segment_columns(table_id: int, plan: PlannedColumn) -> Iterator[tuple[pgsql.Identifier, Fragment, bool]]:
+    """The companion's columns of one value column: name, type, and whether every segment has it."""
+    type_ = type_of(plan.column)
+    if plan.native:
+        parts: dict[str, Fragment] = {"latents": _BYTES, "residual": _BYTES}
+        parts |= {"model": pgsql.SQL("bigint REFERENCES ddstore.model"), "count": pgsql.SQL("int")}
+        parts |= {"min": pgsql.SQL("{}").format(type_), "max": pgsql.SQL("{}").format(type_)}
+        parts |= {"sum": pgsql.SQL("{}").format(sum_type(plan.column.type))}
+        required = {"residual", "count"}
+    else:
+        element = _wrapper(table_id, plan.id) if plan.wrapped else type_
+        parts = {"array": pgsql.SQL("{}[]").format(element), "residual": _BYTES, "count": pgsql.SQL("int")}
+        required = {"array", "count"}
+    for part, definition in parts.items():
+        yield pgsql.Identifier(f"c{plan.id}_{part}"), definition, part in required
 
 
-_NATIVE_PARTS = ("latents", "residual", "model", "count", "min", "max", "sum")
+_BYTES = pgsql.SQL("bytea")
 
 
-def _other_columns(table_id: int, plan: PlannedColumn) -> Fragment:
-    return pgsql.SQL("{} {}[] NOT NULL, {} bytea, {} int NOT NULL").format(
-        pgsql.Identifier(f"c{plan.id}_array"),
-        _wrapper(table_id, plan.id) if plan.wrapped else _type(plan.column),
-        pgsql.Identifier(f"c{plan.id}_residual"),
-        pgsql.Identifier(f"c{plan.id}_count"),
-    )
+def _create_wrappers(conn: Connection, table_id: int, columns: Sequence[PlannedColumn]) -> None:
+    for plan in columns:
+        if plan.wrapped:
+            conn.execute(
+                pgsql.SQL("CREATE TYPE {} AS (value {})").format(_wrapper(table_id, plan.id), type_of(plan.column))
+            )
 
 
 def _set_storage(conn: Connection, name: pgsql.Identifier, values: Sequence[PlannedColumn]) -> None:
     """Spare the server from compressing what is already dense; let it compress the arrays as well as it can."""
-    external = ["time"]
-    external += [f"c{c.id}_latents" for c in values if c.native]
+    external = [f"c{c.id}_latents" for c in values if c.native]
     external += [f"c{c.id}_residual" for c in values]
     actions = [pgsql.SQL("ALTER {} SET STORAGE EXTERNAL").format(pgsql.Identifier(column)) for column in external]
     row = conn.execute(sql("lz4_available")).fetchone()
@@ -224,7 +292,8 @@ def _wrapper(table_id: int, column_id: int) -> pgsql.Identifier:
     return pgsql.Identifier("ddstore", f"segment_{table_id}_c{column_id}")
 
 
-def _type(column: Column) -> pgsql.Identifier:
+def type_of(column: Column) -> pgsql.Identifier:
+    """Return the type of a table's column, quoted for SQL, without its modifier."""
     return pgsql.Identifier(column.type_schema, column.type)
 
 

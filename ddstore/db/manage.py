@@ -35,7 +35,14 @@ from ddstore.db.companion import (
 )
 from ddstore.db.pool import Connection, translate_errors
 from ddstore.db.queries import sql
-from ddstore.db.relation import PlannedColumn, Relation, check_manageable, inspect, plan_columns
+from ddstore.db.relation import (
+    PlannedColumn,
+    Relation,
+    check_constraints,
+    check_manageable,
+    inspect,
+    plan_columns,
+)
 from ddstore.errors import BoundConflict, NotInstalled, SchemaMismatch
 from ddstore.profiles import Profile
 
@@ -253,9 +260,9 @@ def set_series_bound(
 
     Raises:
         BoundConflict: the series already keeps another bound, and ``replace`` is not given.
-        SchemaMismatch: the column's type cannot have a bound.
+        SchemaMismatch: the column's type cannot have a bound, or a constraint checks its values.
     """
-    _check_bound(table, column, bound)
+    _check_bound(conn, table, column, bound)
     row = {
         "table_id": table.id,
         "column_id": column.id,
@@ -283,9 +290,9 @@ def set_column_bound(conn: Connection, table: ManagedTable, column: ManagedColum
     """Change a column's bound for segments to come; those that exist keep theirs.
 
     Raises:
-        SchemaMismatch: the column's type cannot have a bound.
+        SchemaMismatch: the column's type cannot have a bound, or a constraint checks its values.
     """
-    _check_bound(table, column, bound)
+    _check_bound(conn, table, column, bound)
     with translate_errors():
         conn.execute(
             sql("replace_column_bound"),
@@ -336,14 +343,17 @@ def _check_hot_index(hot_index: str) -> None:
         raise SchemaMismatch(f"hot_index={hot_index!r} is unknown", remedy="Use brin or btree.")
 
 
-def _check_bound(table: ManagedTable, column: ManagedColumn, bound: Bound) -> None:
-    if bound.kind != "lossless" and not column.native:
+def _check_bound(conn: Connection, table: ManagedTable, column: ManagedColumn, bound: Bound) -> None:
+    if bound.kind == "lossless":
+        return
+    if not column.native:
         raise SchemaMismatch(
             f"a column of type {column.type} cannot have a max_error ({bound})",
             series=table.label,
             column=column.name,
             remedy="Only numbers can: float4, float8, int2, int4, int8.",
         )
+    check_constraints(inspect(conn, table.identifier.as_string(conn)), {column.name: bound})
 
 
 _Policy = tuple[Profile, int | None, int, timedelta]
@@ -402,7 +412,7 @@ def _insert_catalog_rows(
                     "table_id": table_id,
                     "id": plan.id,
                     "name": plan.column.name,
-                    "type": plan.column.type_oid,
+                    "relation": relation.oid,
                     "role": plan.role,
                     "bound_kind": plan.bound.kind,
                     "bound_value": plan.bound.value,

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql as pgsql
 
 from ddstore.bounds import Bound, Lossless
-from ddstore.db.catalog import CODED_AS, NATIVE_TYPES, TIME_TYPES, Role, parse_name
+from ddstore.db.catalog import CODED_AS, NATIVE_TYPES, TIME_TYPES, ManagedColumn, Role, parse_name
 from ddstore.db.pool import Connection
 from ddstore.db.queries import sql
 from ddstore.errors import NotPermitted, SchemaMismatch
@@ -21,8 +21,11 @@ __all__ = [
     "Column",
     "PlannedColumn",
     "Relation",
+    "check_compactable",
+    "check_constraints",
     "check_manageable",
     "inspect",
+    "plan_added",
     "plan_columns",
 ]
 
@@ -38,7 +41,7 @@ class Column:
     type: str
     type_schema: str
     type_oid: int
-    generated: bool
+    generated: str  # '': not at all, 's': stored, 'v': computed whenever it is read
     array: bool  # an array of the type exists
     sortable: bool  # the type has a default btree operator class
     collation: tuple[str, str] | None  # where it is not the type's own
@@ -118,7 +121,11 @@ def inspect(conn: Connection, name: str) -> Relation:
     return Relation(facts["oid"], facts["schema"], facts["name"], columns, facts)
 
 
-_KINDS = {"p": "a partitioned table", "f": "a foreign table", "v": "a view", "m": "a materialized view"}
+_PARTITIONS = (
+    "PostgreSQL lets no partition have a child, which is where compacted rows are read. Copy the rows into an ordinary "
+    "table and adopt that: segments are found by key and time without partitions."
+)
+_KINDS = {"f": "a foreign table", "v": "a view", "m": "a materialized view"}
 
 
 def check_manageable(relation: Relation) -> None:
@@ -133,12 +140,40 @@ def check_manageable(relation: Relation) -> None:
     obstacles: list[tuple[object, str, str]] = [
         (facts["managed"], "is already managed", "release() it first."),
         (facts["system"], "belongs to PostgreSQL or to DDStore", "Manage a table of your own."),
+        (kind == "p", "is a partitioned table", _PARTITIONS),
         (kind != "r", f"is {_KINDS.get(kind, 'no table')}", "Only ordinary tables can be managed."),
-        (facts["partition"], "is a partition", "Detach it, or adopt another table."),
+        (facts["partition"], "is a partition", f"DETACH it and adopt it as a table of its own. {_PARTITIONS}"),
         (facts["persistence"] == "t", "is temporary", "Create it as a permanent table."),
+        (
+            facts["persistence"] == "u",
+            "is unlogged: after a crash it would be empty, and its compacted rows would not",
+            "ALTER TABLE ... SET LOGGED first.",
+        ),
         (not facts["heap"], "uses another table access method than heap", "Create it USING heap."),
         (facts["typed"], "is a typed table", "Create it with columns of its own."),
         (facts["inheritance"], f"takes part in inheritance ({facts['inheritance']})", "Use NO INHERIT first."),
+    ]
+    _refuse(relation, obstacles)
+    check_compactable(relation)
+    if not facts["owned"]:
+        raise NotPermitted(
+            f"only the owner of {relation.label} may have it managed",
+            series=relation.label,
+            remedy="Connect as its owner.",
+        )
+
+
+def check_compactable(relation: Relation, lossy: Mapping[str, Bound] | None = None) -> None:
+    """Refuse tables whose rows cannot become cold without further consequences. May change any day after adoption.
+
+    Args:
+        lossy: the columns that are going to be read back with an error.
+
+    Raises:
+        SchemaMismatch: says what stands in the way and what to do about it.
+    """
+    facts = relation.facts
+    obstacles: list[tuple[object, str, str]] = [
         (
             facts["referenced_by"],
             f"is referenced by a foreign key of {facts['referenced_by']}",
@@ -152,23 +187,37 @@ def check_manageable(relation: Relation) -> None:
         (facts["rule"], f"has a rule ({facts['rule']})", "Drop the rule."),
         (facts["force_rls"], "forces row level security on its owner", "Use NO FORCE ROW LEVEL SECURITY."),
     ]
+    _refuse(relation, obstacles)
+    check_constraints(relation, lossy or {})
+
+
+def check_constraints(relation: Relation, lossy: Mapping[str, Bound]) -> None:
+    """Refuse CHECK constraints on columns that are read back with an error: a value read may violate them.
+
+    The planner believes constraints and would leave such rows out, and no release could put them back.
+
+    Args:
+        lossy: the columns concerned, with their bounds.
+
+    Raises:
+        SchemaMismatch: names the constraint and the column.
+    """
+    for constraint in relation.facts["checks"]:
+        for name in constraint["columns"]:
+            if name in lossy:
+                raise SchemaMismatch(
+                    f"the constraint {constraint['name']} ({constraint['definition']}) checks a column with "
+                    f"max_error {lossy[name]}, whose values as read back may violate it",
+                    series=relation.label,
+                    column=name,
+                    remedy="Keep the column lossless, or drop the constraint and check rows where they are written.",
+                )
+
+
+def _refuse(relation: Relation, obstacles: Sequence[tuple[object, str, str]]) -> None:
     for present, what, remedy in obstacles:
         if present:
             raise SchemaMismatch(f"{relation.label} {what}", series=relation.label, remedy=remedy)
-    if not facts["owned"]:
-        raise NotPermitted(
-            f"only the owner of {relation.label} may have it managed",
-            series=relation.label,
-            remedy="Connect as its owner.",
-        )
-    for column in relation.columns.values():
-        if column.generated:
-            raise SchemaMismatch(
-                f"{relation.label} has a generated column",
-                series=relation.label,
-                column=column.name,
-                remedy="Drop it, or compute it in a view on top.",
-            )
 
 
 def plan_columns(
@@ -196,6 +245,13 @@ def plan_columns(
                 column=name,
                 remedy="Name it once: as time, as key, or in max_error. Time and keys are always stored exactly.",
             )
+        if relation.columns[name].generated and name not in max_error:
+            raise SchemaMismatch(
+                "a generated column cannot be the time or a key",
+                series=relation.label,
+                column=name,
+                remedy="Choose a column that is written.",
+            )
     planned = [
         PlannedColumn(
             number,
@@ -214,12 +270,39 @@ def plan_columns(
         )
     for plan in planned:
         _check_type(relation, plan)
+    check_constraints(relation, {p.column.name: p.bound for p in planned if p.bound.kind != "lossless"})
+    return planned
+
+
+def plan_added(relation: Relation, added: Sequence[ManagedColumn], values: int) -> list[PlannedColumn]:
+    """Plan value columns that were added to a table that is managed and has ``values`` of them, lossless.
+
+    Raises:
+        SchemaMismatch: a column's type does not suit, or there are too many.
+    """
+    if values + len(added) > MAX_VALUES:
+        raise SchemaMismatch(
+            f"{relation.label} has {values + len(added)} value columns since {added[-1].name} was added",
+            series=relation.label,
+            column=added[-1].name,
+            remedy=f"Drop some: at most {MAX_VALUES} can be managed, those counted that segments hold of dropped ones.",
+        )
+    planned = [PlannedColumn(column.id, relation.columns[column.name], "value", Lossless()) for column in added]
+    for plan in planned:
+        _check_type(relation, plan)
     return planned
 
 
 def _check_type(relation: Relation, plan: PlannedColumn) -> None:
     column, role = plan.column, plan.role
     trouble = None
+    if column.generated == "v":
+        raise SchemaMismatch(
+            "a virtual generated column is stored nowhere",
+            series=relation.label,
+            column=column.name,
+            remedy="Drop it, or compute it in a view on top; a STORED one can be managed.",
+        )
     if role == "time" and (column.type not in TIME_TYPES or column.type_schema != "pg_catalog"):
         trouble = "cannot be the time", f"Use one of {', '.join(sorted(TIME_TYPES))}."
     elif role == "key" and not column.sortable:

@@ -43,6 +43,7 @@ managed_table_row = sa.Table(
     sa.Column("min_rows", sa.Integer, nullable=False),
     sa.Column("hot_for", pg.INTERVAL, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("unique_check", sa.Text, nullable=False),
 )
 
 managed_column = sa.Table(
@@ -55,6 +56,8 @@ managed_column = sa.Table(
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("bound_kind", sa.Text, nullable=False),
     sa.Column("bound_value", sa.Double, nullable=False),
+    sa.Column("attrelid", pg.OID),
+    sa.Column("attnum", sa.SmallInteger),
 )
 
 #: The view ``ddstore.tables``: one row per managed table, with sizes in bytes.

@@ -48,15 +48,16 @@
 /* ---- options.c: which column of the segment table feeds which column of the foreign table ---- */
 
 typedef enum {
-	DDFDW_ABSENT = 0,
+	DDFDW_ABSENT = 0, /* NULL in every row */
 	DDFDW_TIME,
 	DDFDW_KEY,
 	DDFDW_NATIVE, /* numbers: coded by the core */
 	DDFDW_MOMENT, /* times and dates: coded by the core, with an array that is empty and only tells the type */
+	DDFDW_MISSING, /* nothing in any segment: one value in every row */
 	DDFDW_ARRAY,  /* any other type: an array of the rows' values; or of distinct ones, and the core codes which */
 } DdfdwSource;
 
-/* One column of the foreign table. A column without the option (added after compaction) reads as NULL. */
+/* One column of the foreign table. */
 typedef struct DdfdwBinding {
 	DdfdwSource source;
 	Oid type;
@@ -64,6 +65,7 @@ typedef struct DdfdwBinding {
 	AttrNumber main; /* k<id> or c<id>_residual; t_max for time */
 	AttrNumber array; /* DDFDW_ARRAY */
 	AttrNumber min, max; /* DDFDW_NATIVE: the least and greatest value, NULL where all are */
+	Datum missing;	  /* DDFDW_MISSING */
 	Oid element;	  /* of that array: the column's type; or, where that is an array itself, a row of one such value */
 } DdfdwBinding;
 

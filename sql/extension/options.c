@@ -1,8 +1,8 @@
 /*
  * Options, and what they mean: the segment table behind a foreign table and the columns behind its columns.
  *
- *   CREATE FOREIGN TABLE t_cold (time timestamptz OPTIONS (segment_column 'time'), v float8 OPTIONS (segment_column 'c3'))
- *       SERVER ddstore OPTIONS (segments 'ddstore.segment_7')
+ *   CREATE FOREIGN TABLE t_cold (time timestamptz OPTIONS (segment_column 'time'), v float8 OPTIONS (segment_column 'c3'),
+ *                                added int OPTIONS (missing '5')) SERVER ddstore OPTIONS (segments 'ddstore.segment_7')
  *
  * The catalog of DDStore is never consulted: tables and columns may be renamed freely. Nothing in the segment table
  * is trusted either, since whoever owns a foreign table chooses it: its columns' types are checked here, its bytes by
@@ -74,9 +74,11 @@ ddstore_fdw_validator(PG_FUNCTION_ARGS)
 				ereport(ERROR, errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"segment_column\" must be 'time', 'k<number>' or 'c<number>', not '%s'",
 							   defGetString(option)));
+		} else if (catalog == AttributeRelationId && strcmp(option->defname, "missing") == 0) {
+			/* Any text; whether it is a value of the column's type is known when it is read. */
 		} else
 			ereport(ERROR, errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", option->defname),
-					errhint("A foreign table takes \"segments\" and its columns take \"segment_column\"; "
+					errhint("A foreign table takes \"segments\", its columns take \"segment_column\" or \"missing\"; "
 							"the wrapper and its server take none."));
 	}
 	if (catalog == ForeignTableRelationId && !have_segments)
@@ -217,6 +219,22 @@ bind_value(DdfdwBinding *binding, Relation companion, const char *column)
 	need_column(companion, name, INT8OID);
 }
 
+/* A column that was added to the table and not to its segments, yet: PostgreSQL gave rows of before one value, or NULL. */
+static void
+bind_missing(DdfdwBinding *binding, Oid foreign, Form_pg_attribute att)
+{
+	Oid input, param;
+	ListCell *cell;
+
+	getTypeInputInfo(att->atttypid, &input, &param);
+	foreach (cell, GetForeignColumnOptions(foreign, att->attnum)) {
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "missing") == 0)
+			binding->missing = OidInputFunctionCall(input, defGetString(option), param, att->atttypmod);
+	}
+}
+
 DdfdwTable *
 ddfdw_bind(Relation foreign, Relation companion)
 {
@@ -241,7 +259,9 @@ ddfdw_bind(Relation foreign, Relation companion)
 			continue;
 		binding->source = option.source;
 		binding->type = att->atttypid;
-		if (binding->source == DDFDW_KEY)
+		if (binding->source == DDFDW_MISSING)
+			bind_missing(binding, table->foreign, att);
+		else if (binding->source == DDFDW_KEY)
 			binding->main = need_column(companion, option.name, binding->type);
 		else if (binding->source == DDFDW_NATIVE)
 			bind_value(binding, companion, option.name);

@@ -187,7 +187,7 @@ ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, 
 		column->attno = (AttrNumber)lfirst_int(cell);
 		column->binding = &table->columns[column->attno - 1];
 		column->coded = column->binding->native ? ddfdw_coded_of(segment, column->binding->main) : NULL;
-		column->stride = column->binding->source == DDFDW_KEY ? 0 : 1;
+		column->stride = column->binding->source == DDFDW_KEY || column->binding->source == DDFDW_MISSING ? 0 : 1;
 		segment->need_time |= column->binding->source == DDFDW_TIME;
 	}
 	segment->callback.func = unpin_all;
@@ -408,7 +408,11 @@ ddfdw_segment_columns(DdfdwSegment *segment, TupleTableSlot *row, uint32 want)
 			column->nulls = NULL;
 		} else if (column->binding->source == DDFDW_KEY)
 			load_key(column, row);
-		else
+		else if (column->binding->source == DDFDW_MISSING) {
+			column->key = column->binding->missing;
+			column->datums = &column->key;
+			column->nulls = NULL;
+		} else
 			load_column(segment, column, row, want);
 	}
 	clock_stop(segment, &start);

@@ -95,10 +95,13 @@ remember(Oid foreign)
 	columns = palloc0(sizeof(DdfdwOption) * Max(natts, 1));
 	companion = makeRangeVarFromNameList(ddfdw_parse_segments(segments));
 	for (int i = 0; i < natts; i++) {
-		const char *value = option_of(GetForeignColumnOptions(foreign, i + 1), "segment_column");
+		List *options = GetForeignColumnOptions(foreign, i + 1);
+		const char *value = option_of(options, "segment_column");
 
-		if (value == NULL)
+		if (value == NULL) {
+			columns[i].source = option_of(options, "missing") ? DDFDW_MISSING : DDFDW_ABSENT;
 			continue;
+		}
 		columns[i].source = ddfdw_parse_segment_column(value);
 		strlcpy(columns[i].name, value, sizeof columns[i].name);
 	}
@@ -130,7 +133,7 @@ source_of(Oid foreign)
 	return source ? source : remember(foreign);
 }
 
-/* What the column's option says; DDFDW_ABSENT when it has none. */
+/* What the column's option says; DDFDW_ABSENT when it has none, DDFDW_MISSING when it has a value for every row. */
 DdfdwOption
 ddfdw_column_option(Oid foreign, AttrNumber attno)
 {

@@ -51,6 +51,16 @@ is_cold(RelOptInfo *rel)
 	return rel && rel->fdwroutine && rel->fdwroutine->BeginForeignScan == ddfdw_begin;
 }
 
+/* Columns that were added and that no segment has yet: the scan of rows knows what they read. */
+static bool
+lacks_columns(const RelOptInfo *cold, Oid foreign)
+{
+	for (AttrNumber attno = 1; attno <= cold->max_attr; attno++)
+		if (get_atttype(foreign, attno) != InvalidOid && ddfdw_column_source(foreign, attno) == DDFDW_MISSING)
+			return true;
+	return false;
+}
+
 static bool
 find_tables(PlannerInfo *root, RelOptInfo *input, Grouped *grouped)
 {
@@ -86,6 +96,8 @@ find_tables(PlannerInfo *root, RelOptInfo *input, Grouped *grouped)
 	if (grouped->cold == NULL || IS_DUMMY_REL(grouped->cold) || !bms_is_empty(grouped->cold->lateral_relids))
 		return false;
 	grouped->foreign = planner_rt_fetch(grouped->cold->relid, root)->relid;
+	if (lacks_columns(grouped->cold, grouped->foreign))
+		return false;
 	return (grouped->hot_info == NULL) == (grouped->cold_info == NULL);
 }
 

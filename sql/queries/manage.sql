@@ -18,10 +18,15 @@ SELECT jsonb_build_object(
                        WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0),
     'rule', (SELECT min(w.rulename::text) FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1'),
     'force_rls', c.relforcerowsecurity,
+    'checks', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                          'name', k.conname, 'definition', pg_catalog.pg_get_constraintdef(k.oid),
+                          'columns', (SELECT coalesce(jsonb_agg(a.attname), '[]') FROM pg_catalog.pg_attribute a
+                                      WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey))) ORDER BY k.conname), '[]')
+               FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'f')),
     'columns', (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'name', a.attname, 'type', y.typname, 'type_schema', yn.nspname, 'type_oid', y.oid::bigint,
-            'generated', a.attgenerated <> '', 'array', y.typarray <> 0,
+            'generated', a.attgenerated, 'array', y.typarray <> 0,
             'sortable', EXISTS (
                 SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
                 WHERE m.amname = 'btree' AND o.opcdefault AND (
@@ -114,8 +119,10 @@ VALUES (%(oid)s::oid::regclass, %(profile)s, %(segment_rows)s, %(min_rows)s, %(h
 RETURNING id;
 
 -- name: insert_managed_column
-INSERT INTO ddstore.managed_column (table_id, id, name, type, role, bound_kind, bound_value)
-VALUES (%(table_id)s, %(id)s, %(name)s, %(type)s::oid::regtype, %(role)s, %(bound_kind)s, %(bound_value)s);
+INSERT INTO ddstore.managed_column (table_id, id, name, type, role, bound_kind, bound_value, attrelid, attnum)
+SELECT %(table_id)s, %(id)s, a.attname, a.atttypid, %(role)s, %(bound_kind)s, %(bound_value)s, a.attrelid, a.attnum
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = %(relation)s AND a.attname = %(name)s AND NOT a.attisdropped;
 
 -- name: set_segments
 UPDATE ddstore.managed_table SET segments = %(segments)s::regclass WHERE id = %(table_id)s;
@@ -180,6 +187,14 @@ FROM ddstore.managed_table t
 JOIN pg_catalog.pg_class c ON c.oid = t.cold
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.id = %(table_id)s;
+
+-- name: cold_missing
+-- Columns of a managed table's foreign table that read what its segments lack, and what that is.
+SELECT a.attname, o.option_value
+FROM ddstore.managed_table t
+JOIN pg_catalog.pg_attribute a ON a.attrelid = t.cold AND NOT a.attisdropped
+CROSS JOIN LATERAL pg_catalog.pg_options_to_table(a.attfdwoptions) o
+WHERE t.id = %(table_id)s AND o.option_name = 'missing';
 
 -- name: companion_types
 -- The types that were made for a companion's columns.

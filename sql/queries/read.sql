@@ -45,6 +45,12 @@ SELECT {columns} FROM (
     SELECT {arrays} FROM {segments} AS t WHERE {condition} ORDER BY t.t_min, t.id
 ) AS s
 
+-- name: read_type
+-- The type of a column, without its modifier.
+SELECT n.nspname, y.typname
+FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid JOIN pg_namespace n ON n.oid = y.typnamespace
+WHERE a.attrelid = %(oid)s AND a.attname = %(name)s AND NOT a.attisdropped;
+
 -- name: read_models
 SELECT id, bytes FROM ddstore.model WHERE id = ANY (%(ids)s);
 

@@ -19,9 +19,15 @@ SELECT set_config('enable_nestloop', 'off', true);
 -- What follows has joins that can be nothing else: with nested loops off their cost would have PostgreSQL JIT-compile them.
 SET LOCAL enable_nestloop TO DEFAULT;
 
+-- name: release_triggers
+-- The user's triggers that fire on INSERT.
+SELECT tgname, tgenabled::text FROM pg_trigger
+WHERE tgrelid = %(oid)s AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 4 <> 0
+ORDER BY tgname;
+
 -- name: release_rows
 -- Back into the table: keys and elements of arrays straight from the segments, the rest from what was decoded.
-INSERT INTO {table} ({columns})
+INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
 SELECT {values}
 FROM {segments} AS s
 JOIN pg_temp.ddstore_release AS r ON r.segment = s.id

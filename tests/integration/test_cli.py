@@ -178,15 +178,21 @@ def test_a_failed_series_is_exit_code_4(cli: Cli, tmp_path: Path, conn: Connecti
         "(VALUES ('good'), ('bad')) v(k)"
     )
     conn.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.k = 'bad' THEN "
-        "RAISE 'not this one'; END IF; RETURN OLD; END $$"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.k2 = 'bad' THEN "
+        "RAISE 'not this one'; END IF; RETURN NEW; END $$"
     )
-    conn.execute("CREATE TRIGGER refuse BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION refuse()")
+    conn.execute("CREATE TRIGGER refuse BEFORE INSERT ON ddstore.segment_1 FOR EACH ROW EXECUTE FUNCTION refuse()")
     conn.commit()
     partly = cli("compact", "--once", "--train", "never", "--json")
     assert partly.code == 4
     assert (partly.json["failed"], partly.json["rows"]) == (1, 3000)
     assert "not this one" in partly.err
+    conn.execute("CREATE RULE nothing AS ON DELETE TO t DO INSTEAD NOTHING")
+    conn.commit()
+    not_at_all = cli("compact", "--once", "--json")
+    assert (not_at_all.code, not_at_all.json["rows"]) == (4, 0)
+    assert "has a rule" in not_at_all.json["refused"][0]
+    assert "has a rule" in not_at_all.err
 
 
 def test_doctor_and_migrate(empty_database_url: str, extension_missing: str | None) -> None:

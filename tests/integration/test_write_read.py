@@ -198,7 +198,7 @@ def test_reads_beyond_what_one_row_holds_go_by_copy(store: Store, monkeypatch: p
 
 
 def test_nothing_is_half_written(store: Store) -> None:
-    store.create_table("plant.sensors", time="t", key={"device": "text"}, columns={"temp": Absolute(0.1)})
+    store.create_table("plant.sensors", time="t", key={"device": "text"}, columns={"temp": Lossless()})
     with store.connection() as conn:
         conn.execute("ALTER TABLE plant.sensors ADD CHECK (temp < 100)")
     data: dict[str, Any] = {"t": seconds(3), "device": ["a", "b", "c"], "temp": [1.0, 2.0, 300.0]}
