@@ -13,8 +13,9 @@ from typing import Any, overload
 from psycopg import sql as pgsql
 
 from ddstore.bounds import Bound
-from ddstore.compact import CompactOptions, CompactReport, Progress, VerifyReport
+from ddstore.compact import CompactOptions, CompactReport, Progress, RecompressReport, VerifyReport
 from ddstore.compact import compact as run_compaction
+from ddstore.compact import recompress as run_recompression
 from ddstore.compact import verify as run_verification
 from ddstore.config import Config
 from ddstore.db import manage
@@ -371,6 +372,35 @@ class Store:
         elif table is not None or settings:
             raise SchemaMismatch("options and single settings are both given", remedy="Put everything in options.")
         return run_compaction(self.database, options, progress=progress)
+
+    def recompress(
+        self,
+        table: str,
+        *,
+        key: Any = None,
+        start: Any = None,
+        end: Any = None,
+        profile: Profile | str | None = None,
+        progress: Progress | None = None,
+    ) -> RecompressReport:
+        """Write segments anew with today's profile, bounds and length, and join small ones.
+
+        A bound that became at least twice as wide makes them smaller; with any other, values stay what they read. See
+        :func:`ddstore.compact.recompress`.
+
+        Args:
+            table: a managed table.
+            key, start, end: which segments, as :meth:`read` takes them; default: all. Those that reach into the range
+                count as a whole.
+            profile: instead of the table's.
+            progress: called after every window with the series, and the rows done and to be looked at.
+
+        Raises:
+            SchemaMismatch: ``table`` is not managed, or has no such key.
+            InvalidSeries: there is no such profile, or ``start`` or ``end`` is not a time.
+        """
+        chosen = None if profile is None else Profile.named(profile)
+        return run_recompression(self.database, table, key=key, start=start, end=end, profile=chosen, progress=progress)
 
     def verify(self, table: str | None = None, *, progress: Progress | None = None) -> VerifyReport:
         """Decode every segment of ``table`` (default: of all) and report the damaged ones."""

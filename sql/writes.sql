@@ -11,7 +11,7 @@ DECLARE
     managed int;
     keys    text;
 BEGIN
-    SELECT t.id, coalesce(string_agg(format('s.k%s::text', c.id), ', ' ORDER BY c.id), '')
+    SELECT t.id, coalesce(string_agg(format('s.k%s::text', c.id), ', ' ORDER BY c.id) FILTER (WHERE c.id IS NOT NULL), '')
     INTO managed, keys
     FROM ddstore.managed_table t LEFT JOIN ddstore.managed_column c ON c.table_id = t.id AND c.role = 'key'
     WHERE t.segments = settle_segments.segments

@@ -35,9 +35,10 @@ from ddstore.compact.train import SeriesModel
 from ddstore.db.catalog import ManagedTable, load_table
 from ddstore.db.pool import Connection
 from ddstore.db.queries import Escaped, sql
+from ddstore.db.relation import check_compactable, inspect
 from ddstore.errors import CompactionConflict, CorruptSegment
 
-__all__ = ["LeaseLost", "commit_segments"]
+__all__ = ["LeaseLost", "commit_segments", "insert_segments"]
 
 
 class LeaseLost(CompactionConflict):
@@ -60,16 +61,15 @@ def commit_segments(conn: Connection, worker: str, segments: Sequence[EncodedSeg
         LeaseLost: a series is no longer this worker's.
         CompactionConflict: a row, or the table, changed since it was read.
         CorruptSegment: the server holds other bytes than were sent.
+        SchemaMismatch: the table has got a trigger, a foreign key or a constraint that forbids it.
     """
     table = segments[0].plan.table
-    rows = HotRows.join([segment.rows for segment in segments])
-    for kind, dumper in DUMPERS.items():
-        conn.adapters.register_dumper(kind, dumper)
+    rows = HotRows.join([segment.rows for segment in segments if isinstance(segment.rows, HotRows)])
     try:
         _begin(conn, table, rows.filenode)
         _record(conn, worker, segments)
         stored = {model: _store_model(conn, model) for model in _new_models(segments)}
-        _insert(conn, table, segments, stored)
+        insert_segments(conn, table, segments, stored)
         _delete(conn, table, rows)
     except (pg_errors.SerializationFailure, pg_errors.DeadlockDetected, pg_errors.LockNotAvailable) as error:
         raise CompactionConflict(
@@ -89,6 +89,8 @@ def _begin(conn: Connection, table: ManagedTable, filenode: int) -> None:
         raise CompactionConflict("the table was rewritten while it was being compacted", series=table.label)
     if load_table(conn, table.id) != table:
         raise CompactionConflict("the table was altered while it was being compacted", series=table.label)
+    # A trigger or a foreign key that is not there now cannot come before we are through: it needs a stronger lock.
+    check_compactable(inspect(conn, table.identifier.as_string(conn)), table.lossy)
 
 
 def _record(conn: Connection, worker: str, segments: Sequence[EncodedSegment]) -> None:
@@ -133,12 +135,27 @@ def _store_model(conn: Connection, model: SeriesModel) -> int:
     return int(row[0])
 
 
-def _insert(
-    conn: Connection, table: ManagedTable, segments: Sequence[EncodedSegment], stored: dict[SeriesModel, int]
-) -> None:
+def insert_segments(
+    conn: Connection,
+    table: ManagedTable,
+    segments: Sequence[EncodedSegment],
+    stored: dict[SeriesModel, int],
+    *,
+    cold: bool = False,
+) -> list[int]:
+    """Insert segments of hot (or ``cold``) rows, in the caller's transaction; return their ids.
+
+    Raises:
+        CompactionConflict: rows are gone that were read.
+        CorruptSegment: the server holds other bytes than were sent.
+    """
+    for kind, dumper in DUMPERS.items():
+        conn.adapters.register_dumper(kind, dumper)
     conn.execute(sql("compact_plan"))
+    ids = []
     with conn.cursor() as cursor:
-        cursor.executemany(insert_query(table), [insert_parameters(s, stored) for s in segments], returning=True)
+        parameters = [insert_parameters(segment, stored) for segment in segments]
+        cursor.executemany(insert_query(table, cold=cold), parameters, returning=True)
         for segment in segments:
             row = cursor.fetchone()
             if row is None:
@@ -148,7 +165,9 @@ def _insert(
                 found is not None and (sent is None or found != _hash(sent)) for found, sent in positions
             ):
                 raise CorruptSegment("the server holds other bytes than were sent", series=segment.plan.label)
+            ids.append(int(row[2]))
             cursor.nextset()
+    return ids
 
 
 def _hash(data: bytes) -> bytes:

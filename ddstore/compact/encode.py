@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from ddstore.bounds import Bound
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore.bounds import Bound, Lossless
 from ddstore.codec.segment import EncodedColumn, checksum, encode_column
 from ddstore.codec.side import Side
 from ddstore.codec.times import encode_times
+from ddstore.compact.cold import ColdRows, OldSegment
 from ddstore.compact.distinct import Distinct, find_distinct
+from ddstore.compact.fidelity import Written, error_of, remaining
 from ddstore.compact.insert import EncodedSegment
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.rows import HotRows
@@ -16,7 +23,7 @@ from ddstore.compact.train import SeriesModel
 from ddstore.errors import DDStoreError
 from ddstore.profiles import Profile
 
-__all__ = ["cut", "encode_segment"]
+__all__ = ["cut", "encode_segment", "recode_segment"]
 
 
 def cut(count: int, segment_rows: int, min_rows: int, *, partial: bool) -> Iterator[slice]:
@@ -30,10 +37,11 @@ def cut(count: int, segment_rows: int, min_rows: int, *, partial: bool) -> Itera
 def encode_segment(
     plan: SeriesPlan,
     job: int,
-    rows: HotRows,
+    rows: HotRows | ColdRows,
     bounds: Mapping[int, Bound],
     models: Mapping[int, SeriesModel],
     profile: Profile,
+    settled: bool = False,
 ) -> EncodedSegment:
     """Encode the rows of one segment. Every byte string has been decoded again and compared when this returns.
 
@@ -44,15 +52,66 @@ def encode_segment(
         bounds: by column id, the bounds that this series keeps for itself; other columns keep their own.
         models: by column id, the series' models.
         profile: what its decoding may cost.
+        settled: rows were in segments before: all bounds are used up, and how much of them nobody knows.
 
     Raises:
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time, profile)
-    columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=True)
+    allowed = dict.fromkeys((column.id for column in plan.table.values), Lossless()) if settled else bounds
+    columns, used = _encode_columns(plan, rows, allowed, models, profile, conditioned=True)
     if _ambiguous(columns):
-        columns, used = _encode_columns(plan, rows, bounds, models, profile, conditioned=False)
-    return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used))
+        columns, used = _encode_columns(plan, rows, allowed, models, profile, conditioned=False)
+    written = _written(plan, rows, bounds, profile, settled)
+    return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used), written)
+
+
+def recode_segment(
+    plan: SeriesPlan,
+    rows: ColdRows,
+    old: Sequence[OldSegment],
+    bounds: Mapping[int, Bound],
+    models: Mapping[int, SeriesModel],
+    profile: Profile,
+) -> EncodedSegment:
+    """Encode rows that were read back as one segment of today, within what is left of their bounds.
+
+    Args:
+        old: the segments of ``rows.source``.
+        bounds, models, profile: as :func:`encode_segment` takes them, of today.
+
+    Raises:
+        BoundViolation: what would be read back is not what was asked for (a defect).
+    """
+    sources = [old[number] for number in np.unique(rows.source)]
+    asked: dict[int, Bound] = {}
+    coded: dict[int, Bound] = {}
+    errors: dict[int, Bound | None] = {}
+    for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
+        coded[column.id] = Lossless()
+        if column.native:
+            asked[column.id] = bounds.get(column.id, column.bound)
+            known = [None if s.written is None else s.written.error.get(column.id, Lossless()) for s in sources]
+            numbers = _finite(values, valid)
+            coded[column.id], errors[column.id] = remaining(numbers, known, asked[column.id])
+    segment = encode_segment(plan, 0, rows, coded, models, profile)
+    return replace(segment, written=Written(profile, asked, errors))
+
+
+def _written(
+    plan: SeriesPlan, rows: HotRows | ColdRows, bounds: Mapping[int, Bound], profile: Profile, settled: bool
+) -> Written:
+    asked = {c.id: bounds.get(c.id, c.bound) for c in plan.table.values if c.native}
+    errors: dict[int, Bound | None] = {}
+    for column, values, valid in zip(plan.table.values, rows.values, rows.valid, strict=True):
+        if column.native:
+            errors[column.id] = None if settled else error_of(_finite(values, valid), asked[column.id])
+    return Written(profile, asked, errors)
+
+
+def _finite(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
+    found: NDArray[Any] = values[valid & np.isfinite(values)]
+    return found
 
 
 _Encoded = EncodedColumn | Distinct | None
@@ -60,7 +119,7 @@ _Encoded = EncodedColumn | Distinct | None
 
 def _encode_columns(
     plan: SeriesPlan,
-    rows: HotRows,
+    rows: HotRows | ColdRows,
     bounds: Mapping[int, Bound],
     models: Mapping[int, SeriesModel],
     profile: Profile,

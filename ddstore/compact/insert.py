@@ -1,4 +1,4 @@
-"""One segment ready to be stored, and the statement that stores it."""
+"""One segment ready to be stored, and the statement that stores it: from hot rows, or from segments of before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from psycopg import sql as pgsql
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types.json import Jsonb
 
 from ddstore.codec.segment import EncodedColumn
+from ddstore.compact.cold import ColdRows
 from ddstore.compact.distinct import Distinct
+from ddstore.compact.fidelity import Written
 from ddstore.compact.plan import SeriesPlan, hot_column
 from ddstore.compact.rows import HotRows
 from ddstore.compact.train import SeriesModel
@@ -35,14 +38,16 @@ class EncodedSegment:
         columns: per value column, its encoded values, or which of its distinct values each row has; None where the
             segment is to hold one value per row.
         models: per value column, the model its bytes need, if any.
+        written: what is recorded of how it was written.
     """
 
     plan: SeriesPlan
     job: int
-    rows: HotRows
+    rows: HotRows | ColdRows
     time: bytes
     columns: tuple[EncodedColumn | Distinct | None, ...]
     models: tuple[SeriesModel | None, ...]
+    written: Written
 
     @property
     def coded(self) -> list[EncodedColumn]:
@@ -64,19 +69,22 @@ class EncodedSegment:
         return [None if column is None else column.residual for column in others]
 
 
-def insert_query(table: ManagedTable) -> pgsql.Composed:
-    """Return the statement that inserts one segment, with :func:`insert_parameters`.
+def insert_query(table: ManagedTable, *, cold: bool = False) -> pgsql.Composed:
+    """Return the statement that inserts one segment of hot (or ``cold``) rows, with :func:`insert_parameters`.
 
     It returns the SHA-256 of the payload as it was stored, and an array of those of the other columns' positions,
-    NULL where the segment holds one value per row after all; no row when one of the segment's rows is gone.
+    NULL where the segment holds one value per row after all; no row when one of the segment's rows is gone. Last
+    comes the segment's id.
     """
-    relation = Escaped(table.identifier)
+    relation = Escaped(table.segments_identifier if cold else table.identifier)
     # A key is copied from a row: its text would lose the padding of char(n).
     values: dict[str, pgsql.Composable] = {
-        key.segment_column: pgsql.SQL(sql("compact_key")).format(key=Escaped(hot_column(key)), table=relation)
+        key.segment_column: pgsql.SQL(sql("recompress_key" if cold else "compact_key")).format(
+            key=pgsql.Identifier(key.segment_column) if cold else Escaped(hot_column(key)), table=relation
+        )
         for key in table.keys
     }
-    for name in ("t_min", "t_max", "n", "time"):
+    for name in ("t_min", "t_max", "n", "time", "written"):
         values[name] = pgsql.Placeholder(name)
     payload: list[pgsql.Composable] = [pgsql.SQL("time")]
     others: list[_Other] = []
@@ -93,9 +101,9 @@ def insert_query(table: ManagedTable) -> pgsql.Composed:
                 values[f"{prefix}_{part}"] = pgsql.Placeholder(f"{prefix}_{part}")
             payload.append(residual)
         else:
-            others.append(_Other.of(column, table))
+            others.append(_Other.of(column, table, cold=cold))
             values |= {f"{prefix}_{part}": value for part, value in others[-1].stored.items()}
-    gather = pgsql.SQL(sql("compact_gather")).format(
+    gather = pgsql.SQL(sql("recompress_gather" if cold else "compact_gather")).format(
         columns=pgsql.SQL(", ").join(other.gathered for other in others), table=relation
     )
     return pgsql.SQL(sql("compact_insert")).format(
@@ -119,20 +127,26 @@ class _Other:
     hash: pgsql.Composable
 
     @staticmethod
-    def of(column: ManagedColumn, table: ManagedTable) -> _Other:
+    def of(column: ManagedColumn, table: ManagedTable, *, cold: bool) -> _Other:
         prefix = column.segment_column
         made = {part: pgsql.Identifier(f"{prefix}_{part}") for part in ("values", "distinct", "count", "pays")}
-        sent = {part: pgsql.Placeholder(f"{prefix}_{part}") for part in ("residual", "positions", "first")}
+        sent = {part: pgsql.Placeholder(f"{prefix}_{part}") for part in ("residual", "positions", "first", "entries")}
         choice = pgsql.SQL("CASE WHEN {} THEN {} ELSE {} END")
-        return _Other(
+        if cold:
+            gathered = pgsql.SQL(sql("recompress_values")).format(
+                array=pgsql.Identifier("old", f"{prefix}_array"), segments=table.segments_identifier, **made, **sent
+            )
+        else:
             # (time, ctid) is the order of the encoded rows: a ctid's order is that of HotRows.place.
-            gathered=pgsql.SQL(sql("compact_values")).format(
+            gathered = pgsql.SQL(sql("compact_values")).format(
                 column=Escaped(element_of(table, column, hot_column(column))),
                 time=Escaped(hot_column(table.time)),
                 table=Escaped(table.identifier),
                 **made,
                 **sent,
-            ),
+            )
+        return _Other(
+            gathered=gathered,
             pays=pgsql.SQL(sql("compact_pays")).format(**made, **sent),
             stored={
                 "array": choice.format(made["pays"], made["distinct"], made["values"]),
@@ -151,14 +165,15 @@ def insert_parameters(segment: EncodedSegment, stored: dict[SeriesModel, int]) -
     table, rows = segment.plan.table, segment.rows
     moment = {"timestamptz": _Timestamptz, "timestamp": _Timestamp}.get(table.time.type, int)
     parameters: dict[str, Any] = {
-        "rows": Tids(rows.tids()),
-        "row": Tids(rows.take(slice(1)).tids()),
+        **(_hot_parameters(rows) if isinstance(rows, HotRows) else {"old": rows.ids}),
+        "written": Jsonb(segment.written.to_dict()),
         "t_min": moment(rows.time[0]),
         "t_max": moment(rows.time[-1]),
         "n": len(rows),
         "time": segment.time,
     }
-    for column, coded, model in zip(table.values, segment.columns, segment.models, strict=True):
+    triples = zip(table.values, segment.columns, segment.models, strict=True)
+    for number, (column, coded, model) in enumerate(triples):
         prefix = column.segment_column
         if isinstance(coded, EncodedColumn):
             parameters |= {
@@ -174,9 +189,22 @@ def insert_parameters(segment: EncodedSegment, stored: dict[SeriesModel, int]) -
             parameters |= {
                 f"{prefix}_residual": None if coded is None else coded.residual,
                 f"{prefix}_positions": None if coded is None else _Positions(_int4_array(coded.positions)),
-                f"{prefix}_first": None if coded is None else Tids(rows.take(coded.first).tids()),
+                f"{prefix}_first": None if coded is None else _references(rows, number, coded.first),
             }
+            if isinstance(rows, ColdRows):
+                parameters[f"{prefix}_entries"] = _Positions(_int4_array(rows.entries[number]))
     return parameters
+
+
+def _hot_parameters(rows: HotRows) -> dict[str, Any]:
+    return {"rows": Tids(rows.tids()), "row": Tids(rows.take(slice(1)).tids())}
+
+
+def _references(rows: HotRows | ColdRows, number: int, chosen: NDArray[np.intp]) -> Any:
+    """What names the values that these rows have in the column of this number."""
+    if isinstance(rows, HotRows):
+        return Tids(rows.take(chosen).tids())
+    return _Positions(_int4_array(rows.entries[number][chosen]))
 
 
 def _int4_array(values: NDArray[np.int32]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -13,7 +14,7 @@ from ddstore.db.pool import Connection, Database, connect, translate_errors
 from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError
 
-__all__ = ["vacuum"]
+__all__ = ["vacuum", "vacuum_segments"]
 
 _ONLY_SINCE = 180000  # from there on VACUUM includes inheritance children, and warns about foreign tables
 
@@ -23,19 +24,28 @@ def vacuum(database: Database, table: ManagedTable) -> list[str]:
 
     Plain VACUUM: readers and writers go on; a lock that is not free at once is left alone.
     """
-    try:
-        conn = connect(database.url, autocommit=True)
-    except DDStoreError as error:
-        return [f"{table.label} was not vacuumed: {error}"]
-    with conn:
+
+    def both(conn: Connection) -> None:
         only = pgsql.SQL("ONLY " if conn.info.server_version >= _ONLY_SINCE else "")
-        try:
-            with translate_errors():
-                _forget_summaries(conn, table)
-                conn.execute(pgsql.SQL("VACUUM (SKIP_LOCKED) {}{}").format(only, table.identifier))
-                conn.execute(pgsql.SQL("ANALYZE {}").format(table.segments_identifier))
-        except (DDStoreError, psycopg.Error) as error:
-            return [f"{table.label} was not vacuumed: {error}"]
+        _forget_summaries(conn, table)
+        conn.execute(pgsql.SQL("VACUUM (SKIP_LOCKED) {}{}").format(only, table.identifier))
+        conn.execute(pgsql.SQL("ANALYZE {}").format(table.segments_identifier))
+
+    return _try(database, table.label, both)
+
+
+def vacuum_segments(database: Database, table: ManagedTable) -> list[str]:
+    """The same for the segments of ``table``, where some were replaced."""
+    statement = pgsql.SQL("VACUUM (SKIP_LOCKED, ANALYZE) {}").format(table.segments_identifier)
+    return _try(database, table.segments, lambda conn: conn.execute(statement))
+
+
+def _try(database: Database, label: str, work: Callable[[Connection], object]) -> list[str]:
+    try:
+        with connect(database.url, autocommit=True) as conn, translate_errors():
+            work(conn)
+    except (DDStoreError, psycopg.Error) as error:
+        return [f"{label} was not vacuumed: {error}"]
     return []
 
 

@@ -1,38 +1,35 @@
-"""One compactor at work: plan, claim, read, train, encode, commit, series after series."""
+"""One compactor at work on planned series: claim, read, train, encode, commit, one after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 
 import numpy as np
 import psycopg
 from psycopg import errors as pg_errors
 
-from ddstore.bounds import Bound, Lossless
+from ddstore.bounds import Bound
 from ddstore.compact.commit import LeaseLost, commit_segments
 from ddstore.compact.encode import cut, encode_segment
 from ddstore.compact.insert import EncodedSegment
-from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds, plan_table
+from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
-from ddstore.compact.reap import Worker, claim, fail, finish, reap
+from ddstore.compact.reap import Worker, claim, fail, finish
 from ddstore.compact.rows import HotRows, read_edges, read_rows, row_width
 from ddstore.compact.settled import TimeRange, any_settled, forget_settled, load_settled
 from ddstore.compact.train import SeriesModel, SettledColumns, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
-from ddstore.compact.vacuum import vacuum
-from ddstore.db.catalog import MAX_KEY_BYTES, ManagedTable, SeriesKey, list_tables, load_table, require_intact
-from ddstore.db.manage import drop_orphans
+from ddstore.db.catalog import MAX_KEY_BYTES, SeriesKey
 from ddstore.db.pool import Database
-from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError, NotPermitted, SchemaMismatch
+from ddstore.errors import CompactionConflict, ConnectionFailed, DDStoreError
 from ddstore.profiles import Profile
 
-__all__ = ["compact"]
+__all__ = ["Run"]
 
 #: Rows moved in one transaction, unless a single segment has more: keeps it short.
 COMMIT_ROWS = 131_072
@@ -53,85 +50,7 @@ _CONFLICTS = (
 )
 
 
-def compact(
-    database: Database,
-    options: CompactOptions | None = None,
-    *,
-    progress: Progress | None = None,
-    stop: Callable[[], bool] | None = None,
-) -> CompactReport:
-    """Move the hot rows that are due into segments, now, and say what was done.
-
-    A series that cannot be compacted is reported (and backed off in ``ddstore.job``), and blocks no other. Any number
-    of processes may call this at once.
-
-    ``stop`` is asked between batches; once it says True the run ends with what is committed, and the rest stays hot.
-
-    Raises:
-        SchemaMismatch: ``options.table`` is not managed, or was altered since it was adopted.
-        ConnectionFailed: the database went away; what was committed stays, the rest is hot as before.
-        NotInstalled, NotPermitted: no catalog, or no right to the tables.
-    """
-    started = time.monotonic()
-    options = options or CompactOptions()
-    options = replace(options, now=options.moment)  # one cutoff for the whole run
-    report = CompactReport()
-    with database.connection() as conn:
-        reap(conn)
-    if options.table is None:
-        report.notes += _clear_up(database)
-    tables = _tables(database, options, report)
-    plans: list[list[SeriesPlan]] = []
-    for table in tables:
-        with database.connection() as conn:
-            plans.append(plan_table(conn, table, options))
-    total = sum(plan.rows for table_plans in plans for plan in table_plans)
-    with Worker(database) as worker, ThreadPoolExecutor(min(8, os.cpu_count() or 1), "ddstore-encode") as pool:
-        run = _Run(database, worker, options, report, pool, progress, stop, total)
-        for table_plans in plans:
-            run.table(table_plans)
-    if run.left_alone:
-        report.notes.append(
-            f"{run.left_alone} series were left alone: another worker has them, or they wait after a failure "
-            "(see ddstore.compaction; all=True does not wait)"
-        )
-    if options.vacuum:
-        moved = {series.table for series in report.series if series.rows}
-        for table in tables:
-            if table.label in moved:
-                report.merge_notes(vacuum(database, table))
-    report.merge_notes(f"{s.table}: {note}" for s in report.series for note in s.notes if "no learned model" in note)
-    report.seconds = time.monotonic() - started
-    return report
-
-
-def _clear_up(database: Database) -> list[str]:
-    """Drop the segments of tables that were dropped."""
-    try:
-        with database.connection() as conn:
-            return [f"{label} was dropped: its table is gone" for label in drop_orphans(conn)]
-    except NotPermitted as error:
-        return [f"segments of dropped tables were left: {error}"]
-
-
-def _tables(database: Database, options: CompactOptions, report: CompactReport) -> list[ManagedTable]:
-    with database.connection() as conn:
-        if options.table is not None:
-            table = load_table(conn, options.table)
-            require_intact(table)
-            return [table]
-        tables = []
-        for table in list_tables(conn):
-            try:
-                require_intact(table)
-            except SchemaMismatch as error:
-                report.notes.append(str(error))
-            else:
-                tables.append(table)
-        return tables
-
-
-class _Run:
+class Run:
     """What the steps of one run share."""
 
     def __init__(
@@ -140,7 +59,7 @@ class _Run:
         worker: Worker,
         options: CompactOptions,
         report: CompactReport,
-        pool: ThreadPoolExecutor,
+        pool: Executor,
         progress: Progress | None,
         stop: Callable[[], bool] | None,
         total: int,
@@ -364,12 +283,11 @@ class _Run:
         models: Mapping[int, SeriesModel],
     ) -> list[Future[EncodedSegment]]:
         job, profile = self._jobs[plan.key], self._options.profile_for(plan.table)
-        exact = dict.fromkeys((column.id for column in plan.table.values), Lossless())
         futures = []
         for piece in pieces:
             part = rows.take(piece)
-            allowed = exact if any_settled(part.time, self._settled.get(plan.key, ())) else bounds
-            futures.append(self._pool.submit(encode_segment, plan, job, part, allowed, models, profile))
+            settled = any_settled(part.time, self._settled.get(plan.key, ()))
+            futures.append(self._pool.submit(encode_segment, plan, job, part, bounds, models, profile, settled))
         return futures
 
     def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:

@@ -167,7 +167,7 @@ END AS {pays}
 WITH gathered AS ({gather}), moved AS MATERIALIZED (SELECT gathered.*{pays} FROM gathered)
 INSERT INTO {segments} ({columns})
 SELECT {values} FROM moved
-RETURNING sha256({payload}), ARRAY[{positions}]::bytea[];
+RETURNING sha256({payload}), ARRAY[{positions}]::bytea[], id;
 
 -- name: compact_plan
 -- The planner does not know how many values and positions a segment has; a nested loop over them would be quadratic.
