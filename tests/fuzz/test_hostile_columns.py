@@ -6,6 +6,7 @@ under AddressSanitizer and UndefinedBehaviorSanitizer. ``make fuzz`` does the sa
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 
@@ -39,8 +40,12 @@ def test_mutated_columns_do_no_harm(build_driver: BuildDriver) -> None:
 
 
 def one_of_each(n: int) -> list[Coded]:
-    """A tiny column for every coder, mode and type, with exceptions and, where there can be one, another column."""
-    chosen = {tuple(c.name.split("-")[:3]): c for c in coded_columns(n) if len(c.sides) < 2 and "full" not in c.name}
+    """A tiny column of every coder, mode and type, with exceptions and, where they can be, another column or shapes."""
+    chosen = {
+        (*c.name.split("-")[:3], "shapes" in c.name): c
+        for c in coded_columns(n)
+        if len(c.sides) < 2 and "full" not in c.name
+    }
     return list(chosen.values())
 
 
@@ -69,8 +74,10 @@ def test_the_largest_counts_do_no_harm(build_driver: BuildDriver) -> None:
             assert coded.residual[4] == coded.n
             longer = coded.residual[:4] + b"\x80\x80\x40" + coded.residual[5:]
             records.append(record(coded.type, most, longer, want=700))
-    assert len(records) >= 15
-    assert f"ok={len(records)} corrupt=0 unsupported=0 invalid=0" in run(program, b"".join(records))
+    said = run(program, b"".join(records))
+    whole, corrupt = map(int, re.findall(r"(?:ok|corrupt)=(\d+)", said))  # nothing may decode to too many exact rows
+    assert whole >= 20
+    assert whole + corrupt == len(records)
 
 
 def test_mutated_columns_of_every_coder_do_no_harm(build_driver: BuildDriver) -> None:
