@@ -75,10 +75,10 @@ def test_a_damaged_model_is_named_and_spares_other_series(store: Store) -> None:
 
     with psycopg.connect(store.url) as plain:
         with pytest.raises(pg_errors.DataCorrupted, match="model") as raised:
-            plain.execute("SELECT sum(v) FROM machine WHERE device = 'learned'")
+            plain.execute("SELECT v FROM machine WHERE device = 'learned'")
         assert raised.value.sqlstate == "XX001"
     with pytest.raises(CorruptSegment, match="model"), store.connection() as conn:
-        conn.execute("SELECT sum(v) FROM machine")
+        conn.execute("SELECT v FROM machine")
     with pytest.raises(CorruptSegment, match=r"segment \d+ of ddstore.segment_1 is damaged: .*model") as caught:
         store.read(table="machine", key="learned")
     assert (caught.value.series, caught.value.column) == ("public.machine", "v")

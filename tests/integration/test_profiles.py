@@ -319,6 +319,7 @@ def test_on_the_command_line(cli: Cli) -> None:
         "segment_rows": 1024,
         "min_rows": 64,
         "hot_for_seconds": 7200.0,
+        "unique_check": "hot",
     }
     back = cli("policy", "t", "--profile", "balanced", "--segment-rows", "0", "--json").json
     assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 32768, 64)
