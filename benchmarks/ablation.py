@@ -69,12 +69,12 @@ def _none(*_: Any, **__: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _without_mode(mode: Mode) -> Iterator[None]:
-    """Columns in this mode are never the cheapest."""
+def _without(out: Callable[[Any], bool]) -> Iterator[None]:
+    """Ways to code that are out are never the cheapest."""
     coded = archive._Contender.on_part
 
     def dear(self: Any, which: slice) -> bytes | None:
-        return None if self.mode is mode else coded(self, which)
+        return None if out(self) else coded(self, which)
 
     with patch.object(archive._Contender, "on_part", dear):
         yield
@@ -96,9 +96,10 @@ def _no_sides() -> Iterator[None]:
 PARTS: dict[str, Off] = {
     "coder cm (modes adaptive and interp with it)": lambda: patch.object(archive, "search", _nothing),
     "coder mix": lambda: patch.object(choose, "Coder", _Only(Coder.RANS)),
-    "mode adaptive": lambda: _without_mode(Mode.ADAPTIVE),
+    "mode adaptive": lambda: _without(lambda way: way.mode is Mode.ADAPTIVE),
     "mode interp": lambda: patch.object(archive, "_interpolated", _nothing),
-    "mode lattice under cm": lambda: _without_mode(Mode.LATTICE),
+    "mode lattice under cm": lambda: _without(lambda way: way.mode is Mode.LATTICE),
+    "shapes": lambda: _without(lambda way: way.shapes),
     "other columns": lambda: _no_sides(),
     "tube search": lambda: patch.object(choose, "_on_cheaper_path", _nothing),
     "grids": lambda: patch.object(lattice, "_find_grids", lambda *_: (None, None)),

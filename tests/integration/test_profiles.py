@@ -204,8 +204,8 @@ def test_what_is_said_explicitly_wins(store: Store) -> None:
     assert _cut(store, "public.t", profile="archive") == [2000, 2000]  # a rest below min_rows stays hot
     assert _cut(store, "public.t", segment_rows=300, min_rows=100) == [300, 300, 300, 100]
     store.set_policy("t", segment_rows=0)
-    _fill(store, 40_000)
-    assert _cut(store, "public.t", profile="balanced") == [32768, 40_000 - 32768]  # the run's profile, not the table's
+    _fill(store, 70_000)
+    assert _cut(store, "public.t", profile="balanced") == [65536, 70_000 - 65536]  # the run's profile, not the table's
 
 
 def test_a_policy_holds_for_segments_to_come(store: Store) -> None:
@@ -322,13 +322,13 @@ def test_on_the_command_line(cli: Cli) -> None:
         "unique_check": "hot",
     }
     back = cli("policy", "t", "--profile", "balanced", "--segment-rows", "0", "--json").json
-    assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 32768, 64)
+    assert (back["profile"], back["segment_rows"], back["min_rows"]) == ("balanced", 65536, 64)
     (stats,) = cli("stats", "--json").json
-    assert (stats["profile"], stats["segment_rows"]) == ("balanced", 32768)
+    assert (stats["profile"], stats["segment_rows"]) == ("balanced", 65536)
     (coding,) = stats["columns"][0]["codings"]
     assert (coding["segments"], coding["rows"], coding["share"]) == (1, 3000, 1.0)
     shown = cli("stats", "t").out
-    assert "profile balanced, full segments of 32,768 rows" in shown
+    assert "profile balanced, full segments of 65,536 rows" in shown
     assert f"{coding['mode']}/{coding['coder']} 1 (100 %)" in shown
     unsuitable = cli("policy", "t", "--segment-rows", "5")
     assert unsuitable.code == 1

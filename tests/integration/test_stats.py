@@ -53,7 +53,7 @@ def test_stats_add_up(opened: Store) -> None:
     assert exact.note is None
     assert fine.note is not None
     assert "all segments are stored exactly" in fine.note
-    assert (stats.profile, stats.segment_rows) == ("balanced", 32768)
+    assert (stats.profile, stats.segment_rows) == ("balanced", 65536)
     assert stats.payload_bytes == stats.time_bytes + sum(column.bytes for column in stats.columns)
     assert stats.raw_bytes == 8 * 12000 + 8 * 11000
     assert stats.ratio == pytest.approx(stats.raw_bytes / (stats.payload_bytes + stats.model_bytes))
