@@ -12,7 +12,7 @@
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
- *   listing.c    segments in that order
+ *   listing.c    segments in that order               rows.c       rows for the executor
  *   move.c       hot rows that become cold             sources.c    options, remembered
  *
  * agg.h has what the files of aggregation share besides.
@@ -274,6 +274,7 @@ extern DdfdwBytes ddfdw_fetch_bytes(TupleTableSlot *row, AttrNumber attno);
 /* A column the query needs. Row i is datums[i * stride]. */
 typedef struct DdfdwColumn {
 	AttrNumber attno; /* of the foreign table */
+	int place;		  /* in the slot that rows are put in, from 0 */
 	const DdfdwBinding *binding;
 	DdfdwCoded *coded; /* NULL where the core coded nothing of it */
 	int stride; /* 0: the same value in every row (keys) */
@@ -347,6 +348,14 @@ typedef struct DdfdwTimeBound {
 	FmgrInfo function;
 } DdfdwTimeBound;
 
+/* A column of the slot that has another value in each row. */
+typedef struct DdfdwFeed {
+	const Datum *values;
+	const bool *nulls; /* NULL: no NULLs */
+	Datum *value;
+	bool *null;
+} DdfdwFeed;
+
 typedef struct DdfdwScan {
 	DdfdwTable *table;
 	Relation companion_rel;
@@ -363,6 +372,9 @@ typedef struct DdfdwScan {
 	bool started; /* conditions evaluated, scan positioned */
 	bool empty;	  /* a condition cannot be true */
 	uint32 row, end; /* of the current segment: the next row and the one after the last */
+	int nfeeds;
+	DdfdwFeed *feeds;
+	bool identified; /* rows have a ctid: somebody asks for one */
 	struct DdfdwOrder *order; /* NULL: as segments are found */
 	int64 scans;	 /* starts and restarts */
 	int64 matched;	 /* segments that were not pruned */
@@ -373,12 +385,18 @@ typedef struct DdfdwScan {
 } DdfdwScan;
 
 extern void ddfdw_begin(ForeignScanState *node, int eflags);
-extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 extern void ddfdw_rescan(ForeignScanState *node);
 extern void ddfdw_end(ForeignScanState *node);
+extern void ddfdw_scan_start(ForeignScanState *node);
 extern bool ddfdw_scan_advance(ForeignScanState *node);
+extern bool ddfdw_scan_segment(ForeignScanState *node);
 extern bool ddfdw_scan_covers(DdfdwScan *scan, int64 t_min, int64 t_max);
 extern void ddfdw_scan_bounds(DdfdwScan *scan, const DdfdwSegment *segment, uint32 *first, uint32 *end);
+
+/* ---- rows.c ---- */
+
+extern void ddfdw_rows_begin(ForeignScanState *node);
+extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 
 /* ---- order.c ---- */
 

@@ -296,25 +296,72 @@ ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 	}
 }
 
+/*
+ * Does every row of the segments found, within the limits on time that are looked up in them, satisfy the clause? Of `key =
+ * ANY` that depends on whether there is an index.
+ */
+static bool
+is_settled(Oid foreign, const DdfdwCond *cond)
+{
+	return finds_segments(foreign, cond) && cond->kind != DDFDW_ANY;
+}
+
+/* May rows consist of the columns of `tlist` alone, all that is needed, so that nothing has to be projected? */
+static bool
+suffices(Index relid, const List *tlist, const List *columns)
+{
+	const ListCell *cell;
+
+	if (tlist == NIL || list_length(tlist) != list_length(columns))
+		return false;
+	foreach (cell, tlist) {
+		const Var *var = (Var *)lfirst_node(TargetEntry, cell)->expr;
+
+		if (!IsA(var, Var) || var->varno != (int)relid)
+			return false;
+	}
+	foreach (cell, columns) {
+		const ListCell *entry;
+		bool found = false;
+
+		foreach (entry, tlist)
+			found |= ((Var *)lfirst_node(TargetEntry, entry)->expr)->varattno == lfirst_int(cell);
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
 ForeignScan *
 ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *best, List *tlist, List *scan_clauses,
 			   Plan *outer)
 {
-	List *conds = NIL, *values = NIL, *columns = needed_columns(rel, foreign, scan_clauses), *order = best->fdw_private;
+	List *conds = NIL, *values = NIL, *settled = NIL, *left = NIL, *columns, *order = best->fdw_private;
 	ListCell *cell;
+	bool alone;
 
-	if (order) /* too many open segments are sorted by it */
-		columns = list_append_unique_int(columns, ddfdw_sort_unpack(llast(order)).attno);
 	foreach (cell, scan_clauses) {
+		RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
 		DdfdwCond cond;
+		bool found = ddfdw_classify(root, rel, foreign, clause, &cond);
 
-		if (!ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond))
+		if (found && is_settled(foreign, &cond))
+			settled = lappend(settled, clause);
+		else
+			left = lappend(left, clause);
+		if (!found)
 			continue;
 		conds = lappend(conds, ddfdw_cond_pack(&cond));
 		if (cond.value)
 			values = lappend(values, cond.value);
 	}
-	/* Every clause stays with the executor: pruning only ever leaves out segments in which none can be true. */
-	return make_foreignscan(tlist, extract_actual_clauses(scan_clauses, false), rel->relid, values,
-							list_make3(conds, columns, order), NIL, NIL, outer);
+	columns = needed_columns(rel, foreign, left);
+	/* Where PostgreSQL wants to check a row anew, the whole of it is among what is wanted. */
+	alone = order == NIL && suffices(rel->relid, tlist, columns);
+	if (order) /* too many open segments are sorted by it */
+		columns = list_append_unique_int(columns, ddfdw_sort_unpack(llast(order)).attno);
+	/* What is not settled stays with the executor: pruning only ever leaves out segments in which none can be true. */
+	return make_foreignscan(tlist, extract_actual_clauses(left, false), rel->relid, values,
+							list_make3(conds, columns, order), alone ? copyObject(tlist) : NIL,
+							alone ? NIL : extract_actual_clauses(settled, false), outer);
 }

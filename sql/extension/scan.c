@@ -1,5 +1,5 @@
 /*
- * The executor's side: from segment to segment, from row to row.
+ * The executor's side: from segment to segment; rows.c has their rows.
  *
  * Segments are read under the query's own snapshot, as the hot rows are: a row that a compaction is moving just now is
  * seen in exactly one of the two places.
@@ -78,6 +78,7 @@ ddfdw_begin(ForeignScanState *node, int eflags)
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		scan->companion =
 			ddfdw_companion_open(scan->companion_rel, scan->table, scan->conds, scan->nconds, estate->es_snapshot);
+	ddfdw_rows_begin(node);
 	MemoryContextSwitchTo(old);
 }
 
@@ -110,9 +111,11 @@ evaluate(ForeignScanState *node, DdfdwScan *scan)
 	}
 }
 
-static void
-start(ForeignScanState *node, DdfdwScan *scan)
+void
+ddfdw_scan_start(ForeignScanState *node)
 {
+	DdfdwScan *scan = node->fdw_state;
+
 	scan->started = true;
 	scan->scans++;
 	scan->position = 0;
@@ -151,7 +154,7 @@ ddfdw_scan_advance(ForeignScanState *node)
 	DdfdwScan *scan = node->fdw_state;
 
 	if (!scan->started)
-		start(node, scan);
+		ddfdw_scan_start(node);
 	while (!scan->empty && ddfdw_companion_next(scan->companion))
 		if (ddfdw_claim(scan)) {
 			scan->matched++;
@@ -192,8 +195,8 @@ ddfdw_scan_covers(DdfdwScan *scan, int64 t_min, int64 t_max)
 }
 
 /* Turn to the next segment with a row inside the bounds on time; false when there is none. */
-static bool
-next_segment(ForeignScanState *node)
+bool
+ddfdw_scan_segment(ForeignScanState *node)
 {
 	DdfdwScan *scan = node->fdw_state;
 	TupleTableSlot *row = scan->companion->slot;
@@ -207,40 +210,6 @@ next_segment(ForeignScanState *node)
 		}
 	}
 	return false;
-}
-
-TupleTableSlot *
-ddfdw_iterate(ForeignScanState *node)
-{
-	DdfdwScan *scan = node->fdw_state;
-	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
-
-	ExecClearTuple(slot);
-	if (!scan->started)
-		start(node, scan);
-	if (scan->empty)
-		return slot;
-	if (scan->order) {
-		MemoryContext old = MemoryContextSwitchTo(scan->context);
-
-		scan->empty = !ddfdw_order_next(scan, slot);
-		MemoryContextSwitchTo(old);
-		return slot;
-	}
-	if (scan->row >= scan->end) {
-		MemoryContext old = MemoryContextSwitchTo(scan->context);
-
-		if (!next_segment(node))
-			scan->row = scan->end = 0;
-		ddfdw_share_counts(scan);
-		MemoryContextSwitchTo(old);
-		if (scan->empty)
-			return slot;
-		memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-	}
-	ddfdw_segment_emit(scan->segment, scan->row, slot->tts_values, slot->tts_isnull);
-	ddfdw_identify(&slot->tts_tid, scan->segment->id, scan->row++);
-	return ExecStoreVirtualTuple(slot);
 }
 
 void

@@ -185,6 +185,7 @@ ddfdw_segment_create(const DdfdwTable *table, Relation companion, List *attnos, 
 		DdfdwColumn *column = &segment->columns[segment->ncolumns++];
 
 		column->attno = (AttrNumber)lfirst_int(cell);
+		column->place = column->attno - 1;
 		column->binding = &table->columns[column->attno - 1];
 		column->coded = column->binding->native ? ddfdw_coded_of(segment, column->binding->main) : NULL;
 		column->stride = column->binding->source == DDFDW_KEY || column->binding->source == DDFDW_MISSING ? 0 : 1;
@@ -429,8 +430,8 @@ ddfdw_segment_emit(const DdfdwSegment *segment, uint32 row, Datum *values, bool 
 		const DdfdwColumn *column = &segment->columns[i];
 		Size at = (Size)row * column->stride;
 
-		values[column->attno - 1] = column->datums[at];
-		nulls[column->attno - 1] = column->nulls && column->nulls[at];
+		values[column->place] = column->datums[at];
+		nulls[column->place] = column->nulls && column->nulls[at];
 	}
 }
 

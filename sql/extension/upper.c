@@ -402,10 +402,7 @@ row_columns(RelOptInfo *cold, Oid foreign, const ForeignScan *scan, List *attnos
 	return columns;
 }
 
-/*
- * The scan below is not asked for rows: it knows the segments, and its expressions are evaluated here. Conditions on time
- * that find the first and last row of a segment are not checked again.
- */
+/* The scan below is not asked for rows: it knows the segments, and its expressions are evaluated here. */
 static Plan *
 plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *best, List *tlist, List *clauses, List *custom_plans)
 {
@@ -416,14 +413,7 @@ plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *best, List *tlist
 	List *outputs = NIL;
 	ListCell *cell, *packed;
 
-	foreach (cell, cold->baserestrictinfo) {
-		RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
-		DdfdwCond cond;
-
-		if (ddfdw_classify(root, cold, foreign, clause, &cond) &&
-			ddfdw_column_source(foreign, cond.attno) == DDFDW_TIME)
-			scan->scan.plan.qual = list_delete_ptr(scan->scan.plan.qual, clause->clause);
-	}
+	scan->fdw_scan_tlist = scan->fdw_recheck_quals = NIL;
 	forboth (cell, tlist, packed, linitial(best->custom_private)) {
 		DdaggOutput output = ddagg_output_unpack(lfirst(packed));
 

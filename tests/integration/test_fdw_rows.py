@@ -189,6 +189,15 @@ def test_nested_loops_rescan_with_other_parameters(sensors: Any) -> None:
     assert ours == conn.execute(SQL(lateral).format(sensors.truth)).fetchall()
 
 
+def test_rows_that_others_take_for_their_own(sensors: Any) -> None:
+    """CREATE TABLE AS makes each row it is handed its own, in the very place where the scan puts the next one."""
+    columns = "device, time, temp, state"
+    sensors.conn.execute(f"CREATE TABLE plant.copy AS SELECT {columns} FROM plant.sensors")
+    for one, other in (("copy", "sensors_truth"), ("sensors_truth", "copy")):
+        query = f"SELECT {columns} FROM plant.{one} EXCEPT ALL SELECT {columns} FROM plant.{other}"
+        assert sensors.conn.execute(query).fetchall() == []
+
+
 def test_cursors(sensors: Any) -> None:
     conn = sensors.conn
     conn.execute("DECLARE c SCROLL CURSOR FOR SELECT device, time, temp FROM plant.sensors_cold WHERE device = 'a'")
