@@ -1,7 +1,6 @@
 /* Encoder only: values to bins, and the exact check of what is read back. Loops are written to vectorise. */
 #include "quantize.h"
 
-#define WHOLE 6755399441055744.0 /* 2^52 + 2^51: added to a double below 2^51, it leaves no fraction */
 #define SMALL 2251799813685248.0 /* 2^51 */
 
 DD_INLINE double load(dd_type type, const void *values, uint32_t i)
@@ -75,7 +74,7 @@ double dd_largest(dd_type type, const void *values, uint32_t n)
 DD_INLINE void small_steps(const dd_bins *b, dd_type type, const void *values, uint32_t n, uint64_t *index)
 {
 	for (uint32_t i = 0; i < n; i++)
-		index[i] = bits_of((load(type, values, i) - b->offset) / b->step + WHOLE) - bits_of(WHOLE);
+		index[i] = bits_of((load(type, values, i) - b->offset) / b->step + DD_WHOLE) - bits_of(DD_WHOLE);
 }
 
 DD_INLINE void small_grid(const dd_bins *b, dd_type type, const void *values, uint32_t n, uint64_t *index)
@@ -84,9 +83,9 @@ DD_INLINE void small_grid(const dd_bins *b, dd_type type, const void *values, ui
 	double middle = (double)b->low + ((double)b->width - 1) / 2, width = (double)b->width;
 
 	for (uint32_t i = 0; i < n; i++) {
-		double numerator = (load(type, values, i) * b->den + WHOLE) - WHOLE;
+		double numerator = (load(type, values, i) * b->den + DD_WHOLE) - DD_WHOLE;
 
-		index[i] = bits_of((numerator - middle) / width + WHOLE) - bits_of(WHOLE);
+		index[i] = bits_of((numerator - middle) / width + DD_WHOLE) - bits_of(DD_WHOLE);
 	}
 }
 

@@ -58,7 +58,7 @@ DD_INLINE double to_double(uint64_t number, bool small)
 	if (!small)
 		return (double)(int64_t)number;
 	memcpy(&v, &bits, sizeof v);
-	return v - 6755399441055744.0;
+	return v - DD_WHOLE;
 }
 
 /* All but `c`, `number`, `rows` and `values` are constants at each call, so that each combination is a tight loop. */

@@ -86,7 +86,7 @@ static uint32_t add_each(dd_sum *sum, dd_type type, const void *values, uint32_t
  */
 DD_INLINE bool add_block(dd_sum *sum, dd_type type, const void *values, uint32_t from, uint32_t to, uint32_t exponent)
 {
-	const double whole = 6755399441055744.0; /* 2^52 + 2^51: added to a double below 2^51, it leaves no fraction */
+	const double whole = DD_WHOLE;
 	uint64_t bits = (uint64_t)(1023 + 1073 - exponent) << 52; /* of what takes the largest to 51 bits */
 	double unit, fine = 1125899906842624.0; /* 2^50 */
 	int64_t one, lost = 0, sums[2] = {0, 0};
@@ -178,7 +178,7 @@ float dd_phase_roughness(const double *place, double shift, uint32_t n)
 	uint64_t before = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		double whole = (place[i] - shift) + 6755399441055744.0; /* 2^52 + 2^51: no fraction is left */
+		double whole = (place[i] - shift) + DD_WHOLE;
 		uint64_t bits;
 
 		memcpy(&bits, &whole, sizeof bits);
@@ -210,7 +210,7 @@ DD_INLINE double nearest(double v)
 /* The same of doubles below 2^51, in two additions. */
 DD_INLINE double nearest_small(double v)
 {
-	return (v + 6755399441055744.0) - 6755399441055744.0;
+	return (v + DD_WHOLE) - DD_WHOLE;
 }
 
 DD_INLINE bool on_grid(double v, double den, bool via_float32, bool small)
