@@ -1,7 +1,6 @@
 /* The BTAE's decoder. Shapes: T samples, P per patch, N = T / P tokens; model width 32, 8 heads of 4, hidden width 64. */
 #include "btae.h"
-
-#include <string.h>
+#include "column.h"
 
 #define DIM 32
 #define HEADS 8
@@ -119,22 +118,13 @@ static bool check_shifts(const dd_btae *b)
 	return check_linear(&p, DIM, b->patch);
 }
 
-static dd_status fail(dd_error *err, dd_status status, const char *what)
-{
-	if (err) {
-		err->status = status;
-		err->what = what;
-	}
-	return status;
-}
-
 dd_status dd_btae_open(const uint8_t *bytes, size_t len, dd_btae *btae, dd_error *err)
 {
 	memset(btae, 0, sizeof *btae);
 	if (len < HEADER || memcmp(bytes, "BTAE", 4) != 0)
-		return fail(err, DD_CORRUPT, "BTAE section has no header");
+		return dd_fail(err, DD_CORRUPT, "BTAE section has no header");
 	if (bytes[4] != 1)
-		return fail(err, DD_UNSUPPORTED, "BTAE section has an unknown version");
+		return dd_fail(err, DD_UNSUPPORTED, "BTAE section has an unknown version");
 	dd_btae b = {
 		.tensors = bytes + HEADER,
 		.layers = bytes[5],
@@ -147,14 +137,14 @@ dd_status dd_btae_open(const uint8_t *bytes, size_t len, dd_btae *btae, dd_error
 	if (b.window < 1 || b.window > DD_BTAE_MAX_WINDOW || b.latents > DD_BTAE_MAX_LATENTS || b.patch < 1 ||
 	    b.window % b.patch != 0 || b.window / b.patch > DD_BTAE_MAX_TOKENS || b.layers < 1 ||
 	    b.layers > DD_BTAE_MAX_LAYERS || read64(bytes + 8) >> 32 != 0)
-		return fail(err, DD_CORRUPT, "BTAE section has impossible sizes");
+		return dd_fail(err, DD_CORRUPT, "BTAE section has impossible sizes");
 	b.tokens = b.window / b.patch;
 	if (!finite_bits(b.mean_bits) || !finite_bits(b.std_bits) || b.std_bits == 0 || b.std_bits >> 63)
-		return fail(err, DD_CORRUPT, "BTAE section has an impossible mean or deviation");
+		return dd_fail(err, DD_CORRUPT, "BTAE section has an impossible mean or deviation");
 	if (len - HEADER != tensor_bytes(&b))
-		return fail(err, DD_CORRUPT, "BTAE section has the wrong length");
+		return dd_fail(err, DD_CORRUPT, "BTAE section has the wrong length");
 	if (!check_shifts(&b))
-		return fail(err, DD_CORRUPT, "BTAE section has an impossible shift");
+		return dd_fail(err, DD_CORRUPT, "BTAE section has an impossible shift");
 	*btae = b;
 	return DD_OK;
 }
