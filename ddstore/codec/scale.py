@@ -118,8 +118,8 @@ def _refine(
         return origin, pitch
     best = (-np.inf, origin, pitch)
     width = 2 * float(half.max())
-    size, levels, half = np.abs(count[far]), levels[far] * np.sign(count[far]), half[far]
     side = np.sign(count[far])
+    size, levels, half = np.abs(count[far]), levels[far] * side, half[far]
     for _ in range(_ROUNDS):  # the room is concave in the origin: look around the best one, ever closer
         origins = best[1] + np.linspace(-width, width, _ORIGINS)
         offset = levels - origins[:, None] * side
