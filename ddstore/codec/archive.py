@@ -112,10 +112,10 @@ def look(
     # Interpolation is for smooth columns at wide bounds, filters for the others.
     light, first = _light(column, path), _interpolated(column, rows, (), which) if bits < _SMOOTH else None
     if first is None:
-        light = replace(light, uses=_related(path, sides))
-        first = Trial.of(replace(light, mode=Mode.ADAPTIVE), which)
+        first, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE, uses=_related(path, sides)), which), which)
         if first.bits > _NEAR * below:
             return None
+        light = replace(way, mode=Mode.LATTICE)
     second = Trial.of(light, which)
     found = second if second.bits * _DEARER < first.bits else first
     return found if found.bits < below else None
@@ -138,11 +138,8 @@ def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
     if uses:
         related = Trial.of(replace(way, uses=uses), which)
         if related.bits < found.bits:
-            found, way = related, replace(way, uses=uses)
-    if found.bits > _DEEP:
-        deep = Trial.of(replace(way, deep=_DEEPEST), which)
-        if deep.bits < found.bits * _DEARER:
-            found, way = deep, replace(way, deep=_DEEPEST)
+            found = related
+    found, way = _deepened(found, which)
     if way.uses or way.deep != _DEEP:
         light = Trial.of(replace(way, mode=Mode.LATTICE), which)
     if light.bits * _DEARER < found.bits:
@@ -151,6 +148,17 @@ def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
         return found
     shaped = Trial.of(replace(way, shapes=True), which)
     return shaped if shaped.bits < found.bits * _DEARER else found
+
+
+def _deepened(trial: Trial, which: slice) -> tuple[Trial, _Contender]:
+    """With all low bits modelled, where there are many and that pays; and the way that is."""
+    way = trial.way
+    assert isinstance(way, _Contender)
+    if trial.bits > _DEEP:
+        deep = Trial.of(replace(way, deep=_DEEPEST), which)
+        if deep.bits < trial.bits * _DEARER:
+            return deep, replace(way, deep=_DEEPEST)
+    return trial, way
 
 
 def _few(rows: Rows, values: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """A sensor's scale: values that are counts of a converter times a factor that is no decimal.
 
-Such values have few distinct levels, all ``origin + k * pitch`` up to the rounding of their type. Pitch and origin are
-looked for so that as many levels as possible come out bit for bit: first with no origin and a float32 as the pitch, as
-drivers of sensors multiply, then freely.
+Such values mostly have few distinct levels, all ``origin + k * pitch`` up to the rounding of their type. Pitch and
+origin are looked for so that as many levels as possible come out bit for bit: first with no origin and a float32 as the
+pitch, as drivers of sensors multiply, then freely. Counts that go farther than there are rows repeat nowhere, but the
+smallest values still have a common measure, which is the float32 that all were multiplied by.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _ORIGINS = 17  # tried around the best one, in each of
 _ROUNDS = 6
 _NEIGHBOURS = 8  # float32 on both sides of a fitted factor
 _HIT = 0.98  # a share of levels that makes a factor the right one
+_SMALLEST = 64  # values that a common measure is looked for in
+_FINEST = 2.0**-12  # of the larger of two of them: float32 do not tell what is less
+_OFF = 0.05  # measures by which such a value misses a whole number of them, at most
+_FARTHEST = 2.0**20  # counts of which a fitted measure leaves no doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ def find_scale(values: NDArray[Any], width: float = 0.0) -> Scale | None:
         values: shape (n,), n > 0.
         width: of the bins that will be laid on it. With many steps to a bin a scale saves nothing.
     """
+    found = _of_levels(values, width)
+    return _of_counts(values) if found is None and width == 0.0 else found
+
+
+def _of_levels(values: NDArray[Any], width: float) -> Scale | None:
+    """The scale of values that have few levels."""
     some = np.unique(values[:: max(1, len(values) // _PROBES)][:_PROBES])
     # Values with as many levels as counts have repeat themselves even among a few.
     if len(values) >= 4 * _PROBES and len(some) > _REPEATS * _PROBES:
@@ -62,6 +73,39 @@ def find_scale(values: NDArray[Any], width: float = 0.0) -> Scale | None:
         return None
     multiplied = _multiplied(levels, *fitted) if via_float32 else None
     return Scale(*(multiplied or _refine(levels, half, *fitted)), via_float32 and values.dtype == np.float64)
+
+
+def _of_counts(values: NDArray[Any]) -> Scale | None:
+    """The scale of float32 values that are whole multiples of another float32, rounded once, however many they are."""
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = values.astype(np.float32)
+    size = np.abs(narrow[narrow != 0]).astype(np.float64)
+    if len(size) < _PROBES or (narrow[:_PROBES] != values[:_PROBES]).any() or size.max() > _LARGEST:
+        return None
+    measure = _common_measure(np.unique(np.partition(size, _SMALLEST)[:_SMALLEST]))
+    if measure is None:
+        return None
+    few = size[:: max(1, len(size) // _MOST_LEVELS)]
+    few = few[few < measure * _FARTHEST]
+    found = _multiplied(few, np.rint(few / measure), measure, 0.0)
+    return None if found is None else Scale(*found, values.dtype == np.float64)
+
+
+def _common_measure(size: NDArray[np.float64]) -> float | None:
+    """The largest number of which nearly all of these (ascending, above 0) are multiples but for their rounding."""
+    a, b = size[1:], size[:-1]
+    least = a * _FINEST
+    for _ in range(_SMALLEST):  # Euclid's algorithm, all neighbours at once
+        going = b > least
+        if not going.any():
+            break
+        left = np.abs(a - np.rint(a / np.where(going, b, 1.0)) * b)
+        a, b = np.where(going, b, a), np.where(going, left, b)
+    for measure in np.sort(a)[::-1]:
+        count = np.rint(size / measure)
+        if (np.abs(size / measure - count) < _OFF).mean() >= _HIT:
+            return float((count * size).sum() / (count * count).sum())
+    return None
 
 
 def _fit(levels: NDArray[np.float64], half: float) -> tuple[NDArray[np.float64], float, float] | None:

@@ -18,6 +18,7 @@ from ddstore.codec import select
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.format import Coder, as_native, type_code
 from ddstore.codec.lattice import lossy_lattices
+from ddstore.codec.scale import find_scale
 from ddstore.codec.segment import decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
 from ddstore.profiles import Profile
@@ -173,6 +174,25 @@ def test_counts_that_a_driver_multiplied_and_a_file_printed_are_a_scale() -> Non
     # A bound of a little more than a step takes three counts into a bin, not two and a bit.
     wide = encode_column(values, None, type="float8", bound=Absolute(0.00065))
     assert wide.size < 1.02 * encode_column(counts, None, type="int4", bound=Absolute(1)).size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_counts_that_never_repeat_are_a_scale(dtype: str) -> None:
+    """A converter's counts less a learnt bias go farther than there are rows; the factor shows all the same."""
+    rng = np.random.default_rng(6)
+    counts = 4000 * np.rint(rng.laplace(0, 20, 9000)) - np.repeat(np.rint(rng.normal(0, 700, 900)), 10)
+    values = (counts.astype(np.float32) * np.float32(np.pi / 180 / 65536)).astype(dtype)
+    values = values[values != 0]
+    name = "float4" if dtype == "float32" else "float8"
+    coded = encode_column(values, None, type=name, bound=Lossless())
+    read, _ = decode_column(coded.residual, None, None, name, len(values))
+    assert read.tobytes() == values.tobytes()
+    assert coded.escapes == 0
+    assert 8 * coded.size < 14 * len(values)  # as float32 they take 29
+    # Without a common factor, none is found.
+    noise = rng.normal(0, 1, 9000).astype(dtype)
+    assert find_scale(noise) is None
+    assert find_scale(noise.astype(np.float32).astype(dtype)) is None
 
 
 @settings(max_examples=50, deadline=None)
