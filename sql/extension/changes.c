@@ -88,10 +88,10 @@ prepare_hot(DdfdwChanges *changes, Bitmapset *updated)
 	changes->new_row = table_slot_create(changes->hot, NULL);
 }
 
+/* What an execution changes behind a foreign table; target is that of the node which changes it, NULL where none does. */
 DdfdwChanges *
-ddfdw_open_changes(EState *estate, ResultRelInfo *target)
+ddfdw_open_changes(EState *estate, Oid foreign, ResultRelInfo *target)
 {
-	Oid foreign = RelationGetRelid(target->ri_RelationDesc);
 	DdfdwChanges *changes;
 	HASHCTL hash = {.keysize = sizeof(int64), .entrysize = sizeof(DdfdwTouched)};
 	MemoryContext context, old;
@@ -117,7 +117,7 @@ ddfdw_open_changes(EState *estate, ResultRelInfo *target)
 	changes->to_hot = convert_tuples_by_name(RelationGetDescr(changes->foreign), RelationGetDescr(changes->hot));
 	changes->to_cold = convert_tuples_by_name(RelationGetDescr(changes->hot), RelationGetDescr(changes->foreign));
 	changes->segments = hash_create("ddstore changed segments", 64, &hash, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	prepare_hot(changes, updated_columns(changes, target));
+	prepare_hot(changes, target ? updated_columns(changes, target) : NULL);
 	callback = palloc0(sizeof *callback);
 	callback->func = forget_changes;
 	callback->arg = changes;
@@ -215,7 +215,7 @@ ddfdw_truncate(List *relations, DropBehavior behavior, bool restart_seqs)
 #endif
 		);
 		table_close(companion, NoLock);
-		ddfdw_call_as_owner(foreign, "forget_segments", 1, &type, &argument);
+		ddfdw_call_as_owner(foreign, "forget_segments", 1, &type, &argument, NULL);
 	}
 }
 

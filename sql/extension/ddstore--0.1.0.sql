@@ -29,6 +29,71 @@ COMMENT ON SERVER ddstore IS 'this database: the segments are ordinary tables of
 -- may SELECT from it, so a foreign table opens nothing that its owner could not read already.
 GRANT USAGE ON FOREIGN SERVER ddstore TO PUBLIC;
 
+-- Cold rows of a range back into hot ones, for statements that do not reach cold rows.
+
+CREATE FUNCTION segments_of_range(cold regclass, key text, t0 text, t1 text) RETURNS bigint[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    managed   record;
+    condition text;
+    time_type regtype;
+    key_count int;
+    numbers   bigint[];
+BEGIN
+    SELECT t.segments, t.relation INTO STRICT managed FROM ddstore.managed_table t WHERE t.cold = segments_of_range.cold;
+    SELECT count(*), coalesce(string_agg('s.' || c.source || CASE
+               WHEN key::jsonb ->> (c.place - 1) IS NULL THEN ' IS NULL'
+               ELSE format(' %s %L::%s', ddstore.key_equals(c.type), key::jsonb ->> (c.place - 1), format_type(c.type, -1)) END,
+               ' AND '), 'true')
+    INTO key_count, condition
+    FROM (SELECT o.option_value AS source, a.atttypid AS type,
+                 row_number() OVER (ORDER BY substr(o.option_value, 2)::int)::int AS place
+          FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
+          WHERE a.attrelid = cold AND o.option_name = 'segment_column' AND o.option_value ~ '^k\d+$') c;
+    IF key IS NULL THEN
+        condition := 'true';
+    ELSIF jsonb_typeof(key::jsonb) <> 'array' OR jsonb_array_length(key::jsonb) <> key_count THEN
+        RAISE EXCEPTION 'unseal: % is no key of %', key, managed.relation
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give the values of its key columns as a JSON array, in their order; NULL is every series.';
+    END IF;
+    SELECT a.atttypid INTO STRICT time_type
+    FROM pg_attribute a CROSS JOIN pg_options_to_table(a.attfdwoptions) o
+    WHERE a.attrelid = cold AND o.option_name = 'segment_column' AND o.option_value = 'time';
+    condition := condition || CASE WHEN t0 IS NULL THEN '' ELSE format(' AND s.t_max >= %L::%s', t0, time_type) END
+                           || CASE WHEN t1 IS NULL THEN '' ELSE format(' AND s.t_min < %L::%s', t1, time_type) END;
+    EXECUTE format('SELECT array_agg(s.id) FROM %s s WHERE %s', managed.segments, condition) INTO numbers;
+    RETURN numbers;
+END
+$$;
+COMMENT ON FUNCTION segments_of_range(regclass, text, text, text) IS 'unseal() calls it: the segments that it takes apart';
+
+CREATE FUNCTION unseal_range(cold regclass, key text, t0 text, t1 text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'ddstore_unseal_range' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION unseal_range(regclass, text, text, text) IS 'unseal() without checks of its arguments';
+
+CREATE FUNCTION unseal(relation regclass, key jsonb, t0 anycompatible, t1 anycompatible) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+-- Times become text here, and times again in segments_of_range().
+SET datestyle = 'ISO, MDY' AS $$
+DECLARE
+    cold oid;
+BEGIN
+    SELECT t.cold INTO cold FROM ddstore.managed_table t WHERE t.relation = unseal.relation;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'unseal: % is not a managed table', coalesce(relation::text, 'NULL')
+            USING ERRCODE = 'wrong_object_type', HINT = 'The view ddstore.tables lists those that are.';
+    ELSIF cold IS NULL THEN
+        RAISE EXCEPTION 'unseal: SQL does not see the cold rows of %', relation
+            USING ERRCODE = 'feature_not_supported', HINT = 'Switch the extension on: ddstore migrate.';
+    END IF;
+    RETURN @extschema@.unseal_range(cold, key::text, t0::text, t1::text);
+END
+$$;
+COMMENT ON FUNCTION unseal(regclass, jsonb, anycompatible, anycompatible) IS
+    'Makes cold rows hot: of all segments of a series (NULL: of every series) with rows of t0 <= time < t1 (NULL: no limit). '
+    'Returns how many; until the transaction ends they stay hot, for MERGE INTO ONLY and ON CONFLICT.';
+
 -- What ALTER TABLE does to a managed table's hot rows, its cold rows must take, too, or it is refused.
 
 CREATE FUNCTION follow_alter() RETURNS event_trigger

@@ -50,6 +50,8 @@ ddstore_fdw_handler(PG_FUNCTION_ARGS)
 	routine->ExecForeignDelete = ddfdw_exec_delete;
 	routine->EndForeignModify = ddfdw_end_modify;
 	routine->ExecForeignTruncate = ddfdw_truncate;
+	routine->GetForeignRowMarkType = ddfdw_row_mark;
+	routine->RefetchForeignRow = ddfdw_lock_row;
 	PG_RETURN_POINTER(routine);
 }
 

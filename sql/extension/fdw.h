@@ -12,8 +12,9 @@
  *   cache.c      decoded columns, kept by the session  modify.c     UPDATE and DELETE, row by row
  *   changes.c    the statement around, TRUNCATE        unseal.c     segments back into ordinary rows
  *   order.c      rows in the order of keys and time    pathkeys.c   which order a query could use
- *   listing.c    segments in that order               rows.c       rows for the executor
- *   move.c       hot rows that become cold             sources.c    options, remembered
+ *   listing.c    segments in that order                rows.c       rows for the executor
+ *   move.c       hot rows that become cold             range.c      unseal(): cold rows of a range that become hot
+ *   lock.c       SELECT ... FOR UPDATE                 sources.c    options, remembered
  *
  * agg.h has what the files of aggregation share besides.
  */
@@ -420,10 +421,11 @@ extern void ddfdw_shutdown(ForeignScanState *node);
 extern bool ddfdw_claim(DdfdwScan *scan);
 extern void ddfdw_share_counts(DdfdwScan *scan);
 
-/* ---- modify.c, changes.c; modify.h has what these share with unseal.c and owner.c ---- */
+/* ---- modify.c, changes.c, lock.c; modify.h has what these share with unseal.c, range.c and owner.c ---- */
 
 extern void ddfdw_modify_init(void);
 extern void ddfdw_identify(ItemPointer tid, int64 segment, uint32 row);
+extern void ddfdw_check_statement(PlannerInfo *root, Index rti, Oid foreign);
 extern void ddfdw_add_targets(PlannerInfo *root, Index rtindex, RangeTblEntry *rte, Relation foreign);
 extern void ddfdw_begin_modify(ModifyTableState *node, ResultRelInfo *target, List *fdw_private, int subplan_index,
 							   int eflags);
@@ -435,6 +437,8 @@ extern TupleTableSlot *ddfdw_exec_delete(EState *estate, ResultRelInfo *target, 
 										 TupleTableSlot *plan_slot);
 extern void ddfdw_end_modify(EState *estate, ResultRelInfo *target);
 extern void ddfdw_truncate(List *relations, DropBehavior behavior, bool restart_seqs);
+extern RowMarkType ddfdw_row_mark(RangeTblEntry *rte, LockClauseStrength strength);
+extern void ddfdw_lock_row(EState *estate, ExecRowMark *mark, Datum rowid, TupleTableSlot *slot, bool *updated);
 
 /* ---- explain.c, analyze.c ---- */
 

@@ -19,6 +19,7 @@
 #include "nodes/makefuncs.h"
 #include "optimizer/appendinfo.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define ROW_BITS 20
@@ -52,6 +53,35 @@ has_delete_trigger(Oid relid)
 	return found;
 }
 
+static bool
+is_current_of(const Query *query)
+{
+	const Node *quals = query->jointree->quals;
+
+	/* It cannot be combined with other conditions; the planner has made a list of it by now. */
+	if (quals && IsA(quals, List))
+		quals = list_length((const List *)quals) == 1 ? linitial((const List *)quals) : NULL;
+	return quals && IsA(quals, CurrentOfExpr);
+}
+
+/* PostgreSQL would refuse these by itself, but some only once a compacted row is reached, and none says what to do. */
+void
+ddfdw_check_statement(PlannerInfo *root, Index rti, Oid foreign)
+{
+	if (!bms_is_member(rti, root->all_result_relids))
+		return;
+	if (root->parse->commandType == CMD_MERGE)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot MERGE into compacted rows of \"%s\"", get_rel_name(ddfdw_hot_table(foreign))),
+				errhint("MERGE INTO ONLY it, after SELECT ddstore.unseal(...) in the same transaction has made the "
+						"rows concerned ordinary ones."));
+	if (is_current_of(root->parse))
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("WHERE CURRENT OF finds no compacted rows of \"%s\"", get_rel_name(ddfdw_hot_table(foreign))),
+				errhint("Name the row by its key and time; or declare the cursor for ONLY the table, and change that, "
+						"for rows not yet compacted."));
+}
+
 /* The columns by which a changed row is found, and, where a DELETE needs it, the row itself; for UPDATE it always comes. */
 void
 ddfdw_add_targets(PlannerInfo *root, Index rtindex, RangeTblEntry *rte, Relation foreign)
@@ -78,7 +108,7 @@ ddfdw_begin_modify(ModifyTableState *node, ResultRelInfo *target, List *fdw_priv
 		return;
 	mine->ctid = ExecFindJunkAttributeInTlist(columns, "ctid");
 	mine->whole_row = ExecFindJunkAttributeInTlist(columns, "wholerow");
-	mine->changes = ddfdw_open_changes(node->ps.state, target);
+	mine->changes = ddfdw_open_changes(node->ps.state, RelationGetRelid(target->ri_RelationDesc), target);
 }
 
 void
@@ -90,36 +120,65 @@ ddfdw_end_modify(EState *estate, ResultRelInfo *target)
 		ddfdw_close_changes(mine->changes);
 }
 
-static void
-find_segment(DdfdwChanges *changes, DdfdwTouched *touched)
+/* The place of a row as ddfdw_identify() wrote it: its segment and its number there. */
+int64
+ddfdw_place(Datum ctid, const char *table, uint32 *row)
 {
-	Relation index = ddfdw_open_index(changes->companion, changes->table->id);
+	ItemPointer tid = (ItemPointer)DatumGetPointer(ctid);
+	uint64 place;
+
+	if (ItemPointerGetBlockNumberNoCheck(tid) == InvalidBlockNumber)
+		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("cannot change a compacted row of \"%s\": its segment has too high a number", table),
+				errhint("\"ddstore release\" turns every row back into an ordinary one."));
+	place = (uint64)ItemPointerGetBlockNumberNoCheck(tid) << 16 | ItemPointerGetOffsetNumberNoCheck(tid);
+	*row = (uint32)(place & ((1 << ROW_BITS) - 1));
+	return (int64)(place >> ROW_BITS);
+}
+
+/* Find the segment of this number, and how many rows it has; its place, if it is there. */
+bool
+ddfdw_find_segment(Relation companion, const DdfdwTable *table, int64 id, Snapshot snapshot, ItemPointer tid, uint32 *n)
+{
+	Relation index = ddfdw_open_index(companion, table->id);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
-	MemoryContext old;
-	Datum n;
-	bool null;
+	bool null, found;
 
-	ScanKeyInit(&key, changes->table->id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(touched->id));
-	scan = systable_beginscan(changes->companion, index ? RelationGetRelid(index) : InvalidOid, index != NULL,
-							  changes->estate->es_snapshot, 1, &key);
+	ScanKeyInit(&key, table->id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(companion, index ? RelationGetRelid(index) : InvalidOid, index != NULL, snapshot, 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "segment " INT64_FORMAT " of \"%s\" is not there", touched->id,
-			 RelationGetRelationName(changes->companion));
-	touched->tid = tuple->t_self;
-	n = heap_getattr(tuple, changes->table->n, RelationGetDescr(changes->companion), &null);
-	touched->n = null ? 0 : (uint32)DatumGetInt32(n);
+	found = HeapTupleIsValid(tuple);
+	if (found) {
+		*tid = tuple->t_self;
+		*n = DatumGetInt32(heap_getattr(tuple, table->n, RelationGetDescr(companion), &null));
+	}
 	systable_endscan(scan);
 	if (index)
 		index_close(index, AccessShareLock);
-	old = MemoryContextSwitchTo(changes->context);
-	touched->changed = palloc0(touched->n / 8 + 1);
-	touched->deleted = palloc0(touched->n / 8 + 1);
-	touched->ndeleted = touched->nupdated = touched->capacity = 0;
-	touched->updated = NULL;
-	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/* Begin to keep what becomes of a segment's rows. */
+DdfdwTouched *
+ddfdw_touch(DdfdwChanges *changes, int64 id)
+{
+	bool found;
+	DdfdwTouched *touched = hash_search(changes->segments, &id, HASH_ENTER, &found);
+
+	if (!found) {
+		MemoryContext old = MemoryContextSwitchTo(changes->context);
+
+		memset((char *)touched + sizeof touched->id, 0, sizeof *touched - sizeof touched->id);
+		if (!ddfdw_find_segment(changes->companion, changes->table, id, changes->estate->es_snapshot, &touched->tid,
+								&touched->n))
+			ddfdw_too_late("change", changes->hot);
+		touched->changed = palloc0(touched->n / 8 + 1);
+		touched->deleted = palloc0(touched->n / 8 + 1);
+		MemoryContextSwitchTo(old);
+	}
+	return touched;
 }
 
 /* The segment and row that the plan's row stands for. */
@@ -127,28 +186,28 @@ static DdfdwTouched *
 find_row(ModifyNode *mine, TupleTableSlot *plan_slot, uint32 *row)
 {
 	DdfdwChanges *changes = mine->changes;
-	bool null, found;
+	bool null;
 	Datum ctid = ExecGetJunkAttribute(plan_slot, mine->ctid, &null);
-	uint64 place;
-	int64 id;
 	DdfdwTouched *touched;
 
-	if (null || (ItemPointerGetBlockNumberNoCheck((ItemPointer)DatumGetPointer(ctid)) == InvalidBlockNumber))
-		ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("cannot change a compacted row of \"%s\": its segment has too high a number",
-					   RelationGetRelationName(changes->hot)),
-				errhint("\"ddstore release\" turns every row back into an ordinary one."));
-	place = (uint64)ItemPointerGetBlockNumberNoCheck((ItemPointer)DatumGetPointer(ctid)) << 16 |
-			ItemPointerGetOffsetNumberNoCheck((ItemPointer)DatumGetPointer(ctid));
-	id = (int64)(place >> ROW_BITS);
-	*row = (uint32)(place & ((1 << ROW_BITS) - 1));
-	touched = hash_search(changes->segments, &id, HASH_ENTER, &found);
-	if (!found)
-		find_segment(changes, touched);
+	if (null)
+		elog(ERROR, "ctid is NULL");
+	touched = ddfdw_touch(changes, ddfdw_place(ctid, RelationGetRelationName(changes->hot), row));
 	if (*row >= touched->n)
-		elog(ERROR, "segment " INT64_FORMAT " of \"%s\" has no row %u", id, RelationGetRelationName(changes->companion),
-			 *row);
+		elog(ERROR, "segment " INT64_FORMAT " of \"%s\" has no row %u", touched->id,
+			 RelationGetRelationName(changes->companion), *row);
 	return touched;
+}
+
+/* Statement triggers that want to see all changed rows at once get none from foreign tables. */
+static void
+check_triggers(const DdfdwChanges *changes, bool wants_rows)
+{
+	if (wants_rows)
+		ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot change compacted rows of \"%s\": a trigger of it has transition tables (REFERENCING)",
+					   RelationGetRelationName(changes->hot)),
+				errhint("Make it a row trigger; or SELECT ddstore.unseal(...) first, in the same transaction."));
 }
 
 static void
@@ -262,6 +321,7 @@ ddfdw_exec_update(EState *estate, ResultRelInfo *target, TupleTableSlot *slot, T
 	DdfdwTouched *touched;
 	uint32 row;
 
+	check_triggers(changes, triggers && (triggers->trig_update_old_table || triggers->trig_update_new_table));
 	ResetPerTupleExprContext(changes->hot_estate);
 	touched = find_row(mine, plan_slot, &row);
 	if (ddfdw_is_set(touched->changed, row))
@@ -295,6 +355,7 @@ ddfdw_exec_delete(EState *estate, ResultRelInfo *target, TupleTableSlot *slot, T
 	DdfdwTouched *touched;
 	uint32 row;
 
+	check_triggers(changes, triggers && triggers->trig_delete_old_table);
 	ResetPerTupleExprContext(changes->hot_estate);
 	touched = find_row(mine, plan_slot, &row);
 	if (ddfdw_is_set(touched->changed, row))

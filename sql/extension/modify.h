@@ -1,5 +1,6 @@
 /*
- * Changes of compacted rows: what modify.c notes while a statement runs, and unseal.c carries out at its end.
+ * Changes of compacted rows: what modify.c notes while a statement runs, and unseal.c carries out at its end; and what
+ * lock.c and range.c, which change nothing, share with these.
  */
 #ifndef DDSTORE_MODIFY_H
 #define DDSTORE_MODIFY_H
@@ -22,6 +23,7 @@ typedef struct DdfdwTouched {
 	uint32 n;
 	uint8 *changed, *deleted; /* bits by row; what is deleted is changed, too */
 	uint32 ndeleted, nupdated, capacity;
+	bool whole; /* taken apart even if nothing in it changes */
 	DdfdwNewRow *updated;
 } DdfdwTouched;
 
@@ -49,20 +51,29 @@ ddfdw_is_set(const uint8 *bits, uint32 row)
 	return bits[row / 8] >> (row % 8) & 1;
 }
 
+/* ---- modify.c ---- */
+
+extern int64 ddfdw_place(Datum ctid, const char *table, uint32 *row);
+extern bool ddfdw_find_segment(Relation companion, const DdfdwTable *table, int64 id, Snapshot snapshot,
+							   ItemPointer tid, uint32 *n);
+extern DdfdwTouched *ddfdw_touch(DdfdwChanges *changes, int64 id);
+
 /* ---- changes.c ---- */
 
-extern DdfdwChanges *ddfdw_open_changes(EState *estate, ResultRelInfo *target);
+extern DdfdwChanges *ddfdw_open_changes(EState *estate, Oid foreign, ResultRelInfo *target);
 extern void ddfdw_close_changes(DdfdwChanges *changes);
 
 /* ---- unseal.c ---- */
 
 extern void ddfdw_unseal(DdfdwChanges *changes);
 extern void ddfdw_check_limit(const DdfdwChanges *changes, int64 rows);
+extern List *ddfdw_stored_columns(const DdfdwTable *table);
+_Noreturn extern void ddfdw_too_late(const char *what, Relation hot);
 
 /* ---- owner.c ---- */
 
 extern Oid ddfdw_hot_table(Oid foreign);
 extern void ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode);
-extern bool ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Datum *values);
+extern Datum ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Datum *values, const char *nulls);
 
 #endif

@@ -77,12 +77,16 @@ ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode)
 						  get_rel_name(foreign),
 						  mode == ACL_DELETE   ? "DELETE from it"
 						  : mode == ACL_INSERT ? "INSERT into it"
+						  : mode == ACL_UPDATE ? "lock rows of it"
 											   : "TRUNCATE it"));
 }
 
-/* Call a function of the catalog with the rights of the foreign table's owner; true where that returns true. */
-bool
-ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Datum *values)
+/*
+ * Call a function of the catalog with the rights of the foreign table's owner, and return what it returns: 0 for NULL.
+ * nulls is as SPI takes it, NULL where no argument is.
+ */
+Datum
+ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Datum *values, const char *nulls)
 {
 	ForeignServer *server = GetForeignServer(GetForeignTable(foreign)->serverid);
 	/* The catalog is in the schema the extension was created in, whatever the search path says. */
@@ -91,7 +95,8 @@ ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Da
 	StringInfoData query;
 	Oid user;
 	int context, result;
-	bool null, answer;
+	bool null;
+	Datum answer;
 
 	if (!OidIsValid(LookupFuncName(name, nargs, types, true)))
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -106,11 +111,17 @@ ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Da
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner_of(foreign), context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
-	result = SPI_execute_with_args(query.data, nargs, types, values, NULL, false, 0);
+	result = SPI_execute_with_args(query.data, nargs, types, values, nulls, false, 0);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "%s failed: %s", query.data, SPI_result_code_string(result));
-	answer = SPI_gettypeid(SPI_tuptable->tupdesc, 1) == BOOLOID &&
-			 DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null)) && !null;
+	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+	if (null)
+		answer = (Datum)0;
+	else {
+		Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, 0);
+
+		answer = SPI_datumTransfer(answer, att->attbyval, att->attlen);
+	}
 	SPI_finish();
 	SetUserIdAndSecContext(user, context);
 	return answer;

@@ -77,6 +77,7 @@ ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 	BlockNumber pages;
 	double visible;
 
+	ddfdw_check_statement(root, rel->relid, foreign);
 	estimate_rel_size(companion, NULL, &pages, &size->segments, &visible);
 	size->heap_pages = size->pages = RelationGetNumberOfBlocks(companion);
 	if (companion->rd_rel->reltuples < 0)

@@ -49,7 +49,7 @@ by_id(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Segments in which something changed, in the order of their numbers: two statements lock them in the same order. */
+/* Segments to be taken apart, in the order of their numbers: two statements lock them in the same order. */
 static DdfdwTouched **
 list_touched(DdfdwChanges *changes, int *count)
 {
@@ -60,7 +60,7 @@ list_touched(DdfdwChanges *changes, int *count)
 	*count = 0;
 	hash_seq_init(&walk, changes->segments);
 	while ((touched = hash_seq_search(&walk)) != NULL)
-		if (touched->nupdated + touched->ndeleted > 0)
+		if (touched->whole || touched->nupdated + touched->ndeleted > 0)
 			list[(*count)++] = touched;
 	qsort(list, *count, sizeof(DdfdwTouched *), by_id);
 	return list;
@@ -84,7 +84,7 @@ settle(DdfdwChanges *changes, DdfdwTouched **list, int count)
 		return;
 	arguments[0] = ObjectIdGetDatum(RelationGetRelid(changes->companion));
 	arguments[1] = PointerGetDatum(construct_array(ids, kept, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	ddfdw_call_as_owner(RelationGetRelid(changes->foreign), "settle_segments", 2, types, arguments);
+	ddfdw_call_as_owner(RelationGetRelid(changes->foreign), "settle_segments", 2, types, arguments, NULL);
 }
 
 /* What one call of ddfdw_unseal works with. */
@@ -110,14 +110,26 @@ say_where(void *arg)
 			   RelationGetRelationName(unseal->changes->hot));
 }
 
-/* Has this transaction deleted the segment after the statement began, in a trigger or function that it called? */
+void
+ddfdw_too_late(const char *what, Relation hot)
+{
+	ereport(ERROR, errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("could not %s compacted rows of \"%s\": another transaction has just changed some of the same segment",
+				   what, RelationGetRelationName(hot)),
+			errhint("Run the statement again: the rows are ordinary ones by now."));
+}
+
+/*
+ * Has this transaction deleted the segment after the statement began, in a trigger or function that it called? That it
+ * has locked it (lock.c) is no obstacle.
+ */
 static bool
 deleted_meanwhile(TupleTableSlot *row)
 {
-	bool null;
+	HeapTupleHeader header = ExecFetchSlotHeapTuple(row, false, NULL)->t_data;
 
-	return TransactionIdIsCurrentTransactionId(
-		DatumGetTransactionId(slot_getsysattr(row, MaxTransactionIdAttributeNumber, &null)));
+	return !(header->t_infomask & HEAP_XMAX_INVALID) && !HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
+		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
 }
 
 /* Lock the segment by deleting its row. */
@@ -137,11 +149,7 @@ delete_segment(Unseal *unseal, DdfdwTouched *touched)
 				errhint("Change such rows in an AFTER trigger, or in a statement of their own."));
 	if (table_tuple_delete(companion, &touched->tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, &failure,
 						   false) != TM_Ok)
-		ereport(ERROR, errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				errmsg("could not change compacted rows of \"%s\": another transaction has just changed some of the "
-					   "same segment",
-					   RelationGetRelationName(unseal->changes->hot)),
-				errhint("Run the statement again: the rows are ordinary ones by now."));
+		ddfdw_too_late("change", unseal->changes->hot);
 }
 
 static List *
@@ -304,8 +312,9 @@ unseal_segment(Unseal *unseal, DdfdwTouched *touched)
 	pfree(places);
 }
 
-static List *
-stored_columns(const DdfdwTable *table)
+/* Columns of the foreign table that segments have something of. */
+List *
+ddfdw_stored_columns(const DdfdwTable *table)
 {
 	List *columns = NIL;
 
@@ -324,8 +333,8 @@ open_unseal(DdfdwChanges *changes)
 	unseal->changes = changes;
 	unseal->see_updated = triggers && triggers->trig_update_after_row;
 	unseal->see_deleted = triggers && triggers->trig_delete_after_row;
-	unseal->segment = ddfdw_segment_create(changes->table, changes->companion, stored_columns(changes->table), true,
-										   changes->estate->es_snapshot);
+	unseal->segment = ddfdw_segment_create(changes->table, changes->companion, ddfdw_stored_columns(changes->table),
+										   true, changes->estate->es_snapshot);
 	unseal->row = table_slot_create(changes->companion, NULL);
 	unseal->cold = MakeSingleTupleTableSlot(RelationGetDescr(changes->foreign), &TTSOpsVirtual);
 	memset(unseal->cold->tts_isnull, true, sizeof(bool) * unseal->cold->tts_tupleDescriptor->natts);
@@ -395,11 +404,12 @@ settle_moved(DdfdwChanges *changes)
 	Oid foreign = RelationGetRelid(changes->foreign), types[] = {REGCLASSOID, TIDARRAYOID};
 	Datum arguments[2] = {ObjectIdGetDatum(RelationGetRelid(changes->companion))};
 
-	if (!sets_key_or_time(changes) || !ddfdw_call_as_owner(foreign, "has_settled", 1, types, arguments))
+	if (!sets_key_or_time(changes) ||
+		!DatumGetBool(ddfdw_call_as_owner(foreign, "has_settled", 1, types, arguments, NULL)))
 		return;
 	CommandCounterIncrement();
 	arguments[1] = rows_written(changes);
-	ddfdw_call_as_owner(foreign, "settle_rows", 2, types, arguments);
+	ddfdw_call_as_owner(foreign, "settle_rows", 2, types, arguments, NULL);
 }
 
 /* Carry out what was noted, and forget it. */

@@ -47,6 +47,9 @@ def test_every_form_of_statement(twins: Twins) -> None:
     twins.insert(1, 1000)
     twins.compact()
     twins.insert(950, 1100, shift=2000)
+    if twins.conn.info.server_version >= 180000:
+        _same(twins, "UPDATE {t} SET value = value + 1 WHERE id IN (9, 2960) RETURNING old, new.value, id")
+        _same(twins, "DELETE FROM {t} WHERE id IN (10, 2961) RETURNING old.*, new.id")
     for statement in (
         "UPDATE {t} SET value = value + 1 WHERE id = 5",
         "UPDATE {t} SET value = -value, note = 'x' WHERE value > 20.9 RETURNING id, value, note, device, time",
@@ -114,11 +117,12 @@ def test_a_statement_is_undone_with_its_savepoint(twins: Twins) -> None:
 def test_a_cursor_goes_on_seeing_what_it_saw(twins: Twins) -> None:
     twins.insert(1, 300)
     twins.compact()
-    with twins.conn.cursor(name="before") as cursor:
+    with twins.conn.cursor(name="before", withhold=True) as cursor:
         cursor.execute("SELECT id FROM watched ORDER BY id")
         seen = cursor.fetchmany(10)
         assert twins.conn.execute("UPDATE watched SET id = id + 1000 WHERE id < 200").rowcount == 199
         assert twins.conn.execute("SELECT count(*) FROM watched WHERE id > 1000").fetchone() == (199,)
+        twins.conn.commit()
         assert [row[0] for row in seen + cursor.fetchall()] == list(range(1, 301))
 
 
@@ -244,11 +248,26 @@ def test_truncate_leaves_nothing(twins: Twins) -> None:
 def test_what_cannot_be_done_says_so(twins: Twins) -> None:
     twins.insert(1, 100)
     twins.compact()
-    merge = "MERGE INTO {t} AS x USING (VALUES (5.0)) AS v (id) ON x.id = v.id WHEN MATCHED THEN DELETE"
-    _fails(twins, merge, psycopg.errors.FeatureNotSupported, "MERGE")
-    twins.conn.execute("DECLARE c CURSOR FOR SELECT * FROM watched FOR UPDATE")
-    twins.conn.execute("FETCH c")
-    _fails(twins, "DELETE FROM {t} WHERE CURRENT OF c", psycopg.errors.FeatureNotSupported, "CURRENT OF")
+    unsupported = psycopg.errors.FeatureNotSupported
+    source = "(VALUES (5.0)) AS v (id) ON x.id = v.id WHEN"
+    for then in ("MATCHED THEN DELETE", "NOT MATCHED THEN DO NOTHING"):
+        error = _fails(twins, f"MERGE INTO {{t}} AS x USING {source} {then}", unsupported, "MERGE")
+        assert "MERGE INTO ONLY" in str(error.diag.message_hint)
+    for row in (5, 99):  # whether the cursor is on a compacted row or not
+        twins.conn.execute("DECLARE c CURSOR FOR SELECT * FROM watched WHERE id = %s FOR UPDATE", (row,))
+        twins.conn.execute("FETCH c")
+        error = _fails(twins, "DELETE FROM {t} WHERE CURRENT OF c", unsupported, "CURRENT OF")
+        assert "by its key and time" in str(error.diag.message_hint)
+    _ddl(
+        twins,
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER all_of_them AFTER UPDATE ON watched REFERENCING NEW TABLE AS rows FOR EACH STATEMENT"
+        " EXECUTE FUNCTION nothing()",
+    )
+    error = _fails(twins, "UPDATE {t} SET value = 1 WHERE id = 5", unsupported, "transition tables")
+    assert "unseal" in str(error.diag.message_hint)
+    for statement in ("INSERT INTO watched_cold SELECT * FROM truth", "COPY watched_cold (id) FROM PROGRAM 'echo 1'"):
+        assert "inherits from" in str(_fails(twins, statement, unsupported, "compacted rows").diag.message_hint)
     twins.conn.execute("ALTER FOREIGN TABLE watched_cold NO INHERIT watched")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="inherits from no table"):
         twins.conn.execute("DELETE FROM watched_cold")

@@ -63,6 +63,50 @@ def test_two_writers_of_one_segment(twins: Twins, other: Connection, isolation: 
     assert twins.number("SELECT count(DISTINCT id) FROM {t}") == 100
 
 
+def test_a_locked_row_is_changed_by_nobody_else(twins: Twins, other: Connection) -> None:
+    """The lock is on the segment; it agrees with others as locks of rows do, and who has it may change the row."""
+    twins.insert(1, 200)
+    twins.compact()
+    twins.insert(201, 210)
+    query = "SELECT id FROM watched WHERE id = ANY (%s) ORDER BY id"
+    assert len(twins.conn.execute(query + " FOR UPDATE", ([5, 205],)).fetchall()) == 2  # type: ignore[operator]
+    assert other.execute(query + " FOR UPDATE SKIP LOCKED", ([6, 100, 205],)).fetchall() == [(100,)]  # type: ignore[operator]
+    assert other.execute(COUNT).fetchone() == (210, 210, 22155)
+    other.rollback()
+    with pytest.raises(pg_errors.LockNotAvailable):
+        other.execute(query + " FOR KEY SHARE NOWAIT", ([6],))  # type: ignore[operator]
+    other.rollback()
+    future = _waits(twins, other, lambda: other.execute("DELETE FROM watched WHERE id = 6").rowcount)
+    assert not future.done()
+    twins.conn.rollback()
+    assert future.result(10) == 1
+    other.rollback()
+
+    for conn in (twins.conn, other):
+        assert conn.execute(query + " FOR SHARE NOWAIT", ([100],)).fetchall() == [(100,)]  # type: ignore[operator]
+    other.rollback()
+    assert twins.conn.execute("UPDATE watched SET value = 1 WHERE id = 100").rowcount == 1
+    assert twins.conn.execute(query + " FOR UPDATE", ([100, 101],)).fetchall() == [(100,), (101,)]  # type: ignore[operator]
+    future = _waits(twins, other, lambda: len(other.execute(query + " FOR UPDATE", ([101],)).fetchall()))  # type: ignore[operator]
+    twins.conn.commit()
+    with pytest.raises(pg_errors.SerializationFailure, match="could not lock"):
+        future.result(10)
+
+
+def test_a_locked_row_is_looked_at_again_with_the_one_it_is_joined_to(twins: Twins, other: Connection) -> None:
+    twins.insert(1, 100)
+    twins.compact()
+    twins.conn.execute("CREATE TABLE wanted AS SELECT 5.0::float8 AS id, 1 AS turn UNION ALL SELECT 6.0, 1")
+    twins.conn.commit()
+    twins.conn.execute("UPDATE wanted SET turn = 2 WHERE id = 5; UPDATE wanted SET id = 7 WHERE id = 6")
+    query = "SELECT w.id, turn, note FROM watched w JOIN wanted USING (id) FOR UPDATE"
+    found: list[Any] = []
+    future = _waits(twins, other, lambda: found.extend(other.execute(query).fetchall()) or 0)
+    twins.conn.commit()
+    future.result(10)
+    assert found == [(5.0, 2, None)]  # and not row 7, which was not joined when the statement began
+
+
 def test_a_reader_sees_every_row_once(twins: Twins, other: Connection, database_url: str) -> None:
     twins.insert(1, 300)
     twins.compact()
