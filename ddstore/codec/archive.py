@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,8 +79,8 @@ class _Contender:
         return None if residual is None else Coded(residual, None, self.mode, rows.lattice, rows.escapes, Coder.CM)
 
 
-def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> Trial:
-    """The best way to code a column.
+def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> list[Trial]:
+    """Ways to code a column that may be the smallest; which one is, all rows have to tell.
 
     Args:
         column: what to code.
@@ -88,15 +88,17 @@ def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: 
         sides: columns of the segment that it may be conditioned on.
         which: the rows to choose by.
     """
-    light = _cheapest([_light(column, rows) for rows in paths], which)
-    causal, smooth = _causal(light, sides, which), _interpolated(column, paths[0], sides, which)
-    return causal if smooth is None or causal.bits <= smooth.bits else smooth
+    smooth = _interpolated(column, paths[0], sides, which)
+    found = [] if smooth is None else [smooth]
+    for rows in paths:
+        found += _causal(_light(column, rows), sides, which)
+    return found
 
 
 def look(
     column: Column, rows: Rows, path: Rows, sides: Sequence[Side], which: slice, bits: float, below: float
-) -> Trial | None:
-    """A good way to code a column, by a quick look; None where none takes less than ``below``.
+) -> list[Trial]:
+    """Good ways to code a column, by a quick look; none where they take more than ``below``.
 
     Args:
         column: what to code.
@@ -108,17 +110,18 @@ def look(
         below: bits per row of a stretch that are worth it.
     """
     if bits < _FLAT:
-        return None
+        return []
+    light = _light(column, path)
     # Interpolation is for smooth columns at wide bounds, filters for the others.
-    light, first = _light(column, path), _interpolated(column, rows, (), which) if bits < _SMOOTH else None
-    if first is None:
-        first, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE, uses=_related(path, sides)), which), which)
-        if first.bits > _NEAR * below:
-            return None
-        light = replace(way, mode=Mode.LATTICE)
-    second = Trial.of(light, which)
-    found = second if second.bits * _DEARER < first.bits else first
-    return found if found.bits < below else None
+    smooth = _interpolated(column, rows, (), which) if bits < _SMOOTH else None
+    if smooth is not None:
+        return [smooth, Trial.of(light, which)]
+    light = replace(light, uses=_related(path, sides))
+    filtered, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE), which), which)
+    if filtered.bits > _NEAR * below:
+        return []
+    plain = Trial.of(replace(way, mode=Mode.LATTICE), which)
+    return [plain if plain.bits * _DEARER < filtered.bits else filtered]
 
 
 def _light(column: Column, rows: Rows) -> _Contender:
@@ -129,25 +132,19 @@ def _cheapest(contenders: Sequence[_Contender], which: slice) -> Trial:
     return min((Trial.of(each, which) for each in contenders), key=lambda trial: trial.bits)
 
 
-def _causal(light: Trial, sides: Sequence[Side], which: slice) -> Trial:
-    """The best way to code rows in their order, given how the light mode does without other columns."""
-    assert isinstance(light.way, _Contender)
-    way = replace(light.way, mode=Mode.ADAPTIVE)
-    found = Trial.of(way, which)
+def _causal(light: _Contender, sides: Sequence[Side], which: slice) -> Iterator[Trial]:
+    """Ways to code rows in their order. What needs longer to learn is not the worse for being so on a stretch."""
+    filtered, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE), which), which)
     uses = _related(way.rows, sides)
     if uses:
-        related = Trial.of(replace(way, uses=uses), which)
-        if related.bits < found.bits:
-            found = related
-    found, way = _deepened(found, which)
-    if way.uses or way.deep != _DEEP:
-        light = Trial.of(replace(way, mode=Mode.LATTICE), which)
-    if light.bits * _DEARER < found.bits:
-        found, way = light, replace(way, mode=Mode.LATTICE)
-    if way.uses:
-        return found
+        yield Trial.of(replace(way, uses=uses), which)
     shaped = Trial.of(replace(way, shapes=True), which)
-    return shaped if shaped.bits < found.bits * _DEARER else found
+    yield shaped
+    if filtered.bits < shaped.bits:
+        yield filtered
+    flat = Trial.of(replace(way, mode=Mode.LATTICE, shapes=True), which)
+    if flat.bits < shaped.bits:
+        yield flat
 
 
 def _deepened(trial: Trial, which: slice) -> tuple[Trial, _Contender]:
@@ -209,10 +206,10 @@ def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slic
     found = fine(rows.lattice)
     if found is None:
         return None
-    lattice, width, lift = found
+    lattice, width, highest = found
     plain = rows.plain
     index = np.zeros(column.n, dtype=np.int64)
-    index[plain] = lattice.index(column.values[plain], column.kind) + lift
+    index[plain] = highest.index(column.values[plain], column.kind)
     contender = _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
     uses = _departing_with(contender.rows, sides)
     return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)

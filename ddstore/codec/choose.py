@@ -23,10 +23,12 @@ _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
 # What a coder that takes ten times as long to decode has to save: a share of the size, by profile.
-_SAVING = {Profile.BALANCED: 0.06, Profile.ARCHIVE: 0.0}
+_SAVING = {Profile.BALANCED: 0.065, Profile.ARCHIVE: 0.0}
 _TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2}
-# Coders as close as this on a stretch are both given all rows.
-_TIED = 1.02
+# Ways that cost this much more on a stretch are given all rows, too: a share, and bits of a row, which a stretch tells
+# the worse the fewer there are of them. The archive profile has the time to ask more of them.
+_TIED = {Profile.BALANCED: (0.02, 0.02), Profile.ARCHIVE: (0.03, 0.04)}
+_FINALISTS = {Profile.BALANCED: 3, Profile.ARCHIVE: 5}
 
 
 def smallest(
@@ -70,16 +72,24 @@ def _tried(
     mixed = min((_trial(path, Coder.MIX, which) for path in paths), key=lambda trial: trial.bits)
     static = min((_trial(path, Coder.RANS, which) for path in paths), key=lambda trial: trial.bits)
     trials = [static, mixed]
-    strong: select.Trial | None
     if profile is Profile.ARCHIVE:
-        strong = archive.search(column, paths, sides, which)
+        trials += archive.search(column, paths, sides, which)
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
-        strong = archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)
-    trials += [] if strong is None else [strong]
-    costs = [_cost(trial.bits, trial.way.coder, profile) for trial in trials]
-    for trial, cost in zip(trials[1:], costs[1:], strict=True):
-        coded = trial.code() if cost < _TIED * min(costs) else None
+        trials += archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)
+    yield from _finals(trials, static, profile)
+
+
+def _finals(trials: Sequence[select.Trial], known: select.Trial, profile: Profile) -> Iterator[select.Coded]:
+    """All rows coded in the ways that did best on a stretch: one of them at least, but for the one known already."""
+    costs = {id(trial): _cost(trial.bits, trial.way.coder, profile) for trial in trials}
+    share, bits = _TIED[profile]
+    least, done = min(costs.values()), 0
+    for trial in sorted(trials, key=lambda trial: costs[id(trial)]):
+        if done and (costs[id(trial)] > least * (1 + share) + bits or done == _FINALISTS[profile]):
+            return
+        coded = None if trial is known else trial.code()
+        done += trial is known or coded is not None
         if coded is not None:
             yield coded
 

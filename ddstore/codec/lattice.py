@@ -77,7 +77,7 @@ class Lattice:
     grid: Grid | None = None
     levels: Index | None = None
     settled: bool = True  # no other lattice needs a trial once this one holds every value
-    bin: int = 1  # grid values (or ordinals) in one bin
+    bin: int = 1  # grid values (or steps of a scale, or ordinals) in one bin
     phase: int = 0
 
     def index(self, values: Values, type_name: NativeType) -> Index:
@@ -150,10 +150,15 @@ def _find_grids(values: Values, type_name: NativeType) -> tuple[Grid | None, Gri
 
 def _scaled(scale: Scale, bin_: int, phase: int) -> Lattice:
     """The lattice of bins of ``bin_`` steps of a scale each."""
-    offset = scale.origin + scale.pitch * (phase + (bin_ - 1) / 2)
-    step = scale.pitch * bin_
     return Lattice(
-        LatticeKind.STEP, step=step, offset=offset, via_float32=scale.via_float32, exact=bin_ == 1, settled=False
+        LatticeKind.STEP,
+        step=scale.pitch * bin_,
+        offset=scale.origin + scale.pitch * (phase + (bin_ - 1) / 2),
+        via_float32=scale.via_float32,
+        exact=bin_ == 1,
+        settled=False,
+        bin=bin_,
+        phase=phase,
     )
 
 
@@ -192,15 +197,17 @@ _FINE = 31  # points of a fine lattice within the bound, where no grid gives the
 _WIDEST = 2**40  # what the format allows
 
 
-def fine(lattice: Lattice) -> tuple[Lattice, int, int] | None:
-    """The points between a lattice's: on every grid value, or a 31st of a step apart.
+def fine(lattice: Lattice) -> tuple[Lattice, int, Lattice] | None:
+    """The points between a lattice's: on every grid value or step of a scale, or a 31st of a step apart.
 
     Returns:
-        The fine lattice; its ``width``, so many neighbouring points are legal for a value; and how far above the index
-        of a value's own bin the highest of them is. None where the lattice has nothing between its points.
+        The fine lattice; its ``width``, so many neighbouring points are legal for a value; and a lattice by which the
+        index of a value is that of the highest of them. None where the lattice has nothing between its points.
     """
     if lattice.kind is LatticeKind.STEP:
-        return replace(lattice, step=lattice.step / _FINE, exact=False), _FINE, _FINE // 2
+        width = lattice.bin if lattice.bin > 1 else _FINE
+        dense = replace(lattice, step=lattice.step / width, exact=False, bin=1, phase=0)
+        return dense, width, replace(dense, offset=dense.offset - dense.step * (width - 1) / 2)
     grid, width = lattice.grid, lattice.bin
     if grid is None or not 1 < width <= _WIDEST:
         return None
@@ -208,7 +215,7 @@ def fine(lattice: Lattice) -> tuple[Lattice, int, int] | None:
     double = 1 if width % 2 else 2
     mul, add = double * grid.pitch, double * grid.origin + double * grid.pitch * (width - 1) // 2
     dense = replace(lattice, mul=_wrap(mul), add=_wrap(add), den=double * grid.den, bin=1, phase=0, exact=False)
-    return dense, width, 0
+    return dense, width, dense
 
 
 EMPTY = _on(Grid(0, 1, 1), 1, 0)  # for a column without a single ordinary value

@@ -223,3 +223,17 @@ def test_jittered_clocks_are_small_and_exact(profile: Profile) -> None:
     data = encode_times(time, profile)
     assert decode_times(data, len(time)).tobytes() == time.tobytes()
     assert 8 * len(data) < 4.7 * len(time)
+
+
+@pytest.mark.parametrize("bin_", [20, 21])
+def test_steps_of_a_scale_are_interpolated_between(bin_: int) -> None:
+    """Of so many steps to a bin each is a point of the fine lattice, and none of the points is beyond the bound."""
+    rng = np.random.default_rng(11)
+    counts = np.rint(900 * np.sin(np.arange(12_000) / 90) + rng.normal(0, 4, 12_000))
+    values = (counts * 0.018735854453 - 3.2975103).astype(np.float32).astype(np.float64)
+    eps = (bin_ - 0.9) / 2 * 0.018735854453
+    coded = encode_column(values, None, type="float8", bound=Absolute(eps), profile=Profile.ARCHIVE)
+    read, _ = decode_column(coded.residual, None, None, "float8", len(values))
+    assert coded.mode == "interp"
+    assert coded.escapes == 0
+    assert np.abs(read - values).max() <= eps
