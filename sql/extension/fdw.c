@@ -19,6 +19,7 @@ _PG_init(void)
 	ddfdw_cache_init();
 	ddfdw_sources_init();
 	ddfdw_modify_init();
+	ddfdw_promise_init();
 	ddagg_init();
 	MarkGUCPrefixReserved("ddstore");
 }

@@ -15,6 +15,7 @@
  *   listing.c    segments in that order                rows.c       rows for the executor
  *   move.c       hot rows that become cold             range.c      unseal(): cold rows of a range that become hot
  *   lock.c       SELECT ... FOR UPDATE                 sources.c    options, remembered
+ *   promise.c    rows of segments not decoded yet
  *
  * agg.h has what the files of aggregation share besides.
  */
@@ -404,9 +405,14 @@ extern TupleTableSlot *ddfdw_iterate(ForeignScanState *node);
 typedef struct DdfdwOrder DdfdwOrder;
 
 extern DdfdwOrder *ddfdw_order_create(const DdfdwTable *table, List *packed, List *columns);
+extern void ddfdw_order_promising(DdfdwOrder *order, EState *estate, TupleDesc desc);
 extern void ddfdw_order_reset(DdfdwOrder *order);
 extern void ddfdw_order_end(DdfdwScan *scan);
-extern bool ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot);
+extern TupleTableSlot *ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot);
+
+/* ---- promise.c ---- */
+
+extern void ddfdw_promise_init(void);
 
 /* ---- parallel.c ---- */
 

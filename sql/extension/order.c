@@ -25,6 +25,7 @@ ddfdw_order_create(const DdfdwTable *table, List *packed, List *columns)
 		return NULL;
 	order = palloc0(sizeof *order);
 	order->context = AllocSetContextCreate(CurrentMemoryContext, "ddstore order", ALLOCSET_DEFAULT_SIZES);
+	order->keys = AllocSetContextCreate(CurrentMemoryContext, "ddstore promise", ALLOCSET_SMALL_SIZES);
 	order->columns = columns;
 	order->attnos = palloc(sizeof(AttrNumber) * list_length(packed));
 	order->sorts = palloc0(sizeof(SortSupportData) * list_length(packed));
@@ -46,6 +47,16 @@ ddfdw_order_create(const DdfdwTable *table, List *packed, List *columns)
 	return order;
 }
 
+/* Let rows be promised. The slot outlives the scan: the executor clears it at the very end. */
+void
+ddfdw_order_promising(DdfdwOrder *order, EState *estate, TupleDesc desc)
+{
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	order->promise = ddfdw_promise_slot(estate, desc);
+	MemoryContextSwitchTo(old);
+}
+
 /* Forget the list and what is open: before the scan restarts, and when it ends. */
 void
 ddfdw_order_reset(DdfdwOrder *order)
@@ -59,7 +70,7 @@ ddfdw_order_reset(DdfdwOrder *order)
 		((Open *)lfirst(cell))->used = false;
 	order->open = order->count = order->space_listed = order->next = order->group_end = 0;
 	order->candidates = NULL;
-	order->listed = order->emitted = order->streaming = false;
+	order->listed = order->emitted = order->streaming = order->promised = false;
 	MemoryContextReset(order->context);
 }
 
@@ -157,6 +168,8 @@ take(DdfdwScan *scan, ItemPointer tid)
 										   : ddfdw_segment_create(scan->table, scan->companion_rel, order->columns, true,
 																  scan->companion->snapshot);
 		best->segment->timing = scan->segment->timing;
+		for (int i = 0; i < scan->segment->ncolumns; i++)
+			best->segment->columns[i].place = scan->segment->columns[i].place;
 		order->pool = lappend(order->pool, best);
 	}
 	best->used = true;
@@ -229,12 +242,11 @@ has_room(const DdfdwScan *scan)
 	return size < DDFDW_OPEN_BYTES;
 }
 
-/* Fill the slot with the heap's first row. */
-static void
-emit(DdfdwScan *scan, TupleTableSlot *slot)
+/* The heap's first row, and its segment decoded. */
+static Open *
+top_decoded(DdfdwScan *scan)
 {
-	DdfdwOrder *order = scan->order;
-	Open *top = order->heap[0];
+	Open *top = scan->order->heap[0];
 
 	if (!top->decoded) {
 		TupleTableSlot *row = fetch(scan, &top->tid);
@@ -245,6 +257,16 @@ emit(DdfdwScan *scan, TupleTableSlot *slot)
 		add_counts(scan, top->segment);
 		top->decoded = true;
 	}
+	return top;
+}
+
+/* Fill the slot with the heap's first row. */
+static void
+emit(DdfdwScan *scan, TupleTableSlot *slot)
+{
+	DdfdwOrder *order = scan->order;
+	const Open *top = top_decoded(scan);
+
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	ddfdw_segment_emit(top->segment, row_of(order, top), slot->tts_values, slot->tts_isnull);
@@ -261,19 +283,75 @@ advance(DdfdwOrder *order)
 		sift_down(order);
 }
 
+/*
+ * Promise the first row of the next segment, whose turn it is: true if that is the one of which the segment table knows the
+ * time, and not one that is cut off by a limit on time.
+ */
+static bool
+promise(DdfdwScan *scan)
+{
+	DdfdwOrder *order = scan->order;
+	Candidate *candidate = &order->candidates[order->next];
+	int64 time = ddfdw_in_direction(order, candidate->first);
+	MemoryContext old;
+	TupleTableSlot *row;
+
+	if (order->promise == NULL || !ddfdw_scan_covers(scan, time, time))
+		return false;
+	row = fetch(scan, &candidate->tid);
+	ExecClearTuple(order->promise);
+	MemoryContextReset(order->keys);
+	old = MemoryContextSwitchTo(order->keys);
+	ddfdw_promise(scan, order->promise, row, time);
+	MemoryContextSwitchTo(old);
+	ExecClearTuple(row);
+	order->promised = true;
+	return true;
+}
+
+/* Open the segment of which a row was promised. That row comes before all others: it is the heap's first. */
+static void
+open_promised(DdfdwOrder *order, DdfdwScan *scan)
+{
+	order->promised = false;
+	open_next(scan);
+	order->emitted = true;
+}
+
+/* All of the row promised. */
+void
+ddfdw_order_keep(DdfdwScan *scan, Datum *values, bool *nulls)
+{
+	const Open *top;
+
+	open_promised(scan->order, scan);
+	top = top_decoded(scan);
+	ddfdw_segment_emit(top->segment, row_of(scan->order, top), values, nulls);
+}
+
+static AttrNumber
+time_in_slot(const DdfdwScan *scan)
+{
+	for (int i = 0; i < scan->segment->ncolumns; i++)
+		if (scan->segment->columns[i].attno == scan->order->time)
+			return scan->segment->columns[i].place + 1;
+	pg_unreachable(); /* the planner has put it among the columns */
+}
+
 /* Too many are open: sort what is left of their group. */
 static void
 sort_rest(DdfdwScan *scan, TupleTableSlot *slot)
 {
 	DdfdwOrder *order = scan->order;
-	Form_pg_attribute att = TupleDescAttr(slot->tts_tupleDescriptor, order->time - 1);
+	AttrNumber time = time_in_slot(scan);
+	Form_pg_attribute att = TupleDescAttr(slot->tts_tupleDescriptor, time - 1);
 	TypeCacheEntry *type = lookup_type_cache(att->atttypid, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
 	Oid before = order->descending ? type->gt_opr : type->lt_opr, collation = InvalidOid;
 	bool nulls_first = false;
 
 	if (order->sorted == NULL)
 		order->sorted = MakeSingleTupleTableSlot(slot->tts_tupleDescriptor, &TTSOpsMinimalTuple);
-	order->sort = tuplesort_begin_heap(slot->tts_tupleDescriptor, 1, &order->time, &before, &collation, &nulls_first, work_mem,
+	order->sort = tuplesort_begin_heap(slot->tts_tupleDescriptor, 1, &time, &before, &collation, &nulls_first, work_mem,
 									   NULL, TUPLESORT_NONE);
 	for (;;) {
 		while (order->open > 0) {
@@ -303,31 +381,37 @@ next_sorted(DdfdwOrder *order, TupleTableSlot *slot)
 	return false;
 }
 
-/* The next row; false when there is none. */
-bool
+/* The next row, in `slot` or in one of a promise; NULL when there is none. */
+TupleTableSlot *
 ddfdw_order_next(DdfdwScan *scan, TupleTableSlot *slot)
 {
 	DdfdwOrder *order = scan->order;
 
 	if (!order->listed)
 		ddfdw_list_segments(scan);
+	if (order->promised) { /* and nobody wanted to see it */
+		ExecClearTuple(order->promise);
+		open_promised(order, scan);
+	}
 	if (order->emitted) /* only now: the slot pointed into the segment */
 		advance(order);
 	order->emitted = false;
 	for (;;) {
 		if (order->sort) {
 			if (next_sorted(order, slot))
-				return true;
+				return slot;
 		} else if (order->open > 0 &&
 				   !(ddfdw_next_in_group(scan) && order->candidates[order->next].first < time_of(order, order->heap[0]))) {
 			emit(scan, slot);
 			order->emitted = true;
-			return true;
+			return slot;
 		} else if (order->open > 0 && !has_room(scan))
 			sort_rest(scan, slot);
-		else if (ddfdw_next_in_group(scan) || ddfdw_start_group(order))
+		else if (ddfdw_next_in_group(scan) || ddfdw_start_group(order)) {
+			if (promise(scan))
+				return order->promise;
 			open_next(scan);
-		else
-			return false;
+		} else
+			return NULL;
 	}
 }

@@ -1,5 +1,6 @@
 /*
- * What the two files of ordered scans share: listing.c, which segments in which order, and order.c, their rows.
+ * What the files of ordered scans share: listing.c, which segments in which order; order.c, their rows; promise.c, rows of
+ * segments that are not decoded yet.
  */
 #ifndef DDSTORE_ORDER_H
 #define DDSTORE_ORDER_H
@@ -43,11 +44,26 @@ struct DdfdwOrder {
 	List *pool; /* every Open there is */
 	Tuplesortstate *sort;
 	TupleTableSlot *sorted;
+
+	TupleTableSlot *promise; /* NULL where a row has to be whole at once */
+	bool promised;			 /* the first row of the next segment was handed out, which is not open yet */
+	MemoryContext keys;		 /* of the row promised */
 };
+
+/* ---- listing.c ---- */
 
 extern int64 ddfdw_in_direction(const DdfdwOrder *order, int64 time);
 extern void ddfdw_list_segments(DdfdwScan *scan);
 extern bool ddfdw_next_in_group(DdfdwScan *scan);
 extern bool ddfdw_start_group(DdfdwOrder *order);
+
+/* ---- order.c ---- */
+
+extern void ddfdw_order_keep(DdfdwScan *scan, Datum *values, bool *nulls);
+
+/* ---- promise.c ---- */
+
+extern TupleTableSlot *ddfdw_promise_slot(EState *estate, TupleDesc desc);
+extern void ddfdw_promise(DdfdwScan *scan, TupleTableSlot *slot, TupleTableSlot *row, int64 time);
 
 #endif

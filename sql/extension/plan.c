@@ -357,10 +357,10 @@ ddfdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ForeignPath *bes
 			values = lappend(values, cond.value);
 	}
 	columns = needed_columns(rel, foreign, left);
-	/* Where PostgreSQL wants to check a row anew, the whole of it is among what is wanted. */
-	alone = order == NIL && suffices(rel->relid, tlist, columns);
 	if (order) /* too many open segments are sorted by it */
 		columns = list_append_unique_int(columns, ddfdw_sort_unpack(llast(order)).attno);
+	/* Where PostgreSQL wants to check a row anew, the whole of it is among what is wanted. */
+	alone = suffices(rel->relid, tlist, columns);
 	/* What is not settled stays with the executor: pruning only ever leaves out segments in which none can be true. */
 	return make_foreignscan(tlist, extract_actual_clauses(left, false), rel->relid, values,
 							list_make3(conds, columns, order), alone ? copyObject(tlist) : NIL,

@@ -86,16 +86,17 @@ next_row(ForeignScanState *node, DdfdwScan *scan, TupleTableSlot *slot)
 	return true;
 }
 
-static bool
+static TupleTableSlot *
 next_in_order(ForeignScanState *node, DdfdwScan *scan, TupleTableSlot *slot)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 	if (!scan->started)
 		ddfdw_scan_start(node);
-	scan->empty = scan->empty || !ddfdw_order_next(scan, slot);
+	slot = scan->empty ? NULL : ddfdw_order_next(scan, slot);
+	scan->empty = slot == NULL;
 	MemoryContextSwitchTo(old);
-	return !scan->empty;
+	return slot;
 }
 
 /* The next row before any clause is looked at, as PostgreSQL's own function asks for it. */
@@ -106,7 +107,7 @@ ddfdw_iterate(ForeignScanState *node)
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
 	if (scan->order)
-		return next_in_order(node, scan, slot) ? slot : ExecClearTuple(slot);
+		return next_in_order(node, scan, slot);
 	if (!next_row(node, scan, slot))
 		return ExecClearTuple(slot);
 	if (scan->identified)
@@ -173,7 +174,9 @@ ddfdw_rows_begin(ForeignScanState *node)
 		scan->segment->columns[i].place = place_of(plan, scan->segment->columns[i].attno);
 	scan->feeds = palloc(sizeof(DdfdwFeed) * Max(scan->segment->ncolumns, 1));
 	scan->identified = plan->fsSystemCol;
-	if (node->ss.ps.state->es_epq_active == NULL)
-		node->ss.ps.ExecProcNode =
-			node->ss.ps.qual || node->ss.ps.ps_ProjInfo || scan->order ? execute : execute_plain;
+	if (node->ss.ps.state->es_epq_active)
+		return;
+	node->ss.ps.ExecProcNode = node->ss.ps.qual || node->ss.ps.ps_ProjInfo || scan->order ? execute : execute_plain;
+	if (scan->order && !scan->identified)
+		ddfdw_order_promising(scan->order, node->ss.ps.state, node->ss.ss_ScanTupleSlot->tts_tupleDescriptor);
 }

@@ -83,14 +83,18 @@ def test_the_latest_rows_come_from_the_latest_segment(sensors: Any) -> None:
     conn = sensors.conn
     conn.execute("SET ddstore.segment_cache = 0")
     _analyze(sensors)
-    for query in (LATEST, LATEST.replace("sensors_cold", "sensors"), LATEST.replace("DESC", "ASC")):
+    for query, decoded in (
+        (LATEST, 1),
+        (LATEST.replace("sensors_cold", "sensors"), 0),
+        (LATEST.replace("DESC", ""), 1),
+    ):
         plan = sensors.explain(query)
-        assert (plan["Segments Total"], plan["Segments Decoded"]) == (18, 1)
+        assert (plan["Segments Total"], plan["Segments Decoded"]) == (18, decoded)
         assert plan["Segment Order"].startswith('"time"')
         if "_cold" not in query:
             assert conn.execute(query).fetchall() == conn.execute(query.replace("sensors", "sensors_truth")).fetchall()
     for order in ("time DESC", "time"):  # all series end and begin at the same time
-        plan = sensors.explain(f"SELECT temp FROM plant.sensors_cold ORDER BY {order} LIMIT 1")
+        plan = sensors.explain(f"SELECT temp + 0 FROM plant.sensors_cold ORDER BY {order} LIMIT 1")
         assert plan["Segments Decoded"] == 1
     plan = sensors.explain("SELECT * FROM plant.sensors ORDER BY device, time LIMIT 150")
     assert plan["Segments Decoded"] == 2
@@ -108,9 +112,31 @@ def test_the_latest_row_of_each_series(sensors: Any) -> None:
     )
     ours = conn.execute(SQL(query).format(sensors.table.identifier)).fetchall()
     assert ours == conn.execute(SQL(query).format(sensors.truth)).fetchall()
-    plan = sensors.explain(query.format("plant.sensors"))
-    assert (plan["Actual Loops"], plan["Segments Total"]) == (4, 72)
-    assert plan["Segments Decoded"] + plan["Cache Hits"] == 3
+    for table, decoded in (("plant.sensors", 0), ("plant.sensors_cold", 3)):  # hot rows are the latest
+        plan = sensors.explain(query.format(table))
+        assert (plan["Actual Loops"], plan["Segments Total"]) == (4, 72)
+        assert plan["Segments Decoded"] + plan["Cache Hits"] == decoded
+
+
+def test_a_segment_is_not_decoded_before_its_values_are_asked_for(sensors: Any) -> None:
+    """Its last time and its keys are known without; whoever takes or copies the row has it whole."""
+    conn = sensors.conn
+    conn.execute("SET ddstore.segment_cache = 0; SET enable_sort = off")
+    _analyze(sensors)
+    conn.execute("DELETE FROM ONLY plant.sensors")
+    first = "SELECT device, time, temp, state FROM {} WHERE device {} ORDER BY time DESC LIMIT 1"
+    for device in ("= 'a'", "IS NULL"):
+        plan = sensors.explain("SELECT max(time) FROM plant.sensors_cold WHERE device " + device)
+        assert plan["Segments Decoded"] == 0
+        wanted = conn.execute(first.format("plant.sensors", device)).fetchall()
+        bound = "time < (SELECT max(time) + interval '1 s' FROM plant.sensors)"
+        assert wanted == conn.execute(first.format("plant.sensors_truth", f"{device} AND {bound}")).fetchall()
+        conn.execute("CREATE TABLE plant.one AS " + first.format("plant.sensors_cold", device))
+        assert conn.execute("SELECT * FROM plant.one").fetchall() == wanted
+        conn.execute("DROP TABLE plant.one")
+        conn.execute("DECLARE c SCROLL CURSOR FOR " + first.format("plant.sensors", device))
+        assert [conn.execute(f"FETCH {way} FROM c").fetchall() for way in ("1", "1", "PRIOR")] == [wanted, [], wanted]
+        conn.execute("CLOSE c")
 
 
 def test_more_open_segments_than_memory_are_sorted(cold_table: Callable[..., Any]) -> None:
