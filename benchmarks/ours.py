@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.base import Codec, Values
 from ddstore.bounds import Absolute, Lossless
+from ddstore.codec.choice import Choice
 from ddstore.codec.segment import encode_column
 from ddstore.codec.side import Side
 from ddstore.codec.stored import SegmentColumns, StoredColumn
@@ -34,6 +35,7 @@ class Ours(Codec):
     def pack(self, values: Values, eps: NDArray[np.float64]) -> Sequence[bytes]:
         """Latents and residual of each column of each segment in turn."""
         kind, parts = _kind(values.dtype), []
+        choices: list[Choice | None] = [None] * len(eps)
         for low, high in pairwise(self._cuts(len(values))):
             sides: list[Side] = []
             for column, bound in enumerate(eps):
@@ -44,7 +46,9 @@ class Ours(Codec):
                     bound=Absolute(float(bound)) if bound > 0 else Lossless(),
                     profile=self._profile,
                     sides=sides,
+                    before=choices[column],
                 )
+                choices[column] = coded.choice
                 sides.append(coded.side)
                 parts += [coded.latents or b"", coded.residual]
         return parts

@@ -15,10 +15,10 @@ from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
 from ddstore.codec.lattice import fine
 from ddstore.codec.sample import sample
-from ddstore.codec.select import Coded, Rows, Trial, drift_of
+from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["look", "search"]
+__all__ = ["again", "look", "search"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -47,6 +47,7 @@ class _Contender:
     drift: int = 0
     deep: int = _DEEP
     shapes: bool = False
+    conditioned: bool = False
 
     coder = Coder.CM
 
@@ -76,7 +77,22 @@ class _Contender:
         residual, rows = residual or self.run(), self.rows
         if self.mode is Mode.INTERP:
             return _within_bound(self, residual)
-        return None if residual is None else Coded(residual, None, self.mode, rows.lattice, rows.escapes, Coder.CM)
+        if residual is None:
+            return None
+        return Coded(residual, None, self.mode, rows.lattice, rows.escapes, Coder.CM, way=self)
+
+    def bare(self) -> _Contender:
+        """The same without any rows; other columns are looked for anew where there were some."""
+        return replace(self, column=self.column.none(), rows=self.rows.none(), uses=(), conditioned=bool(self.uses))
+
+    def again(self, column: Column, rows: Rows, sides: Sequence[Side]) -> _Contender | None:
+        """The same for other rows on the same lattice, from :meth:`bare`; None where those have no error to spare."""
+        sides = sides if self.conditioned else ()
+        if self.mode is not Mode.INTERP:
+            drift = drift_of(rows)[0] if self.drift else 0
+            return replace(self, column=column, rows=rows, uses=_related(rows, sides), drift=drift)
+        contender = _between(column, rows)
+        return None if contender is None else replace(contender, uses=_departing_with(contender.rows, sides))
 
 
 def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> list[Trial]:
@@ -122,6 +138,19 @@ def look(
         return []
     plain = Trial.of(replace(way, mode=Mode.LATTICE), which)
     return [plain if plain.bits * _DEARER < filtered.bits else filtered]
+
+
+def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | None:
+    """What :func:`search` or :func:`look` found, for other rows on the same lattice; None where it cannot be.
+
+    Args:
+        way: of those, without its rows.
+        column: what to code.
+        rows: its rows.
+        sides: columns of the segment that it may be conditioned on.
+    """
+    assert isinstance(way, _Contender)
+    return way.again(column, rows, sides)
 
 
 def _light(column: Column, rows: Rows) -> _Contender:
@@ -200,7 +229,16 @@ def _relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slice) -> Trial | None:
-    """The column in mode interp; None where values do not lie on an even lattice, or have no error to spare."""
+    """The column in mode interp; None where it cannot be."""
+    contender = _between(column, rows)
+    if contender is None:
+        return None
+    uses = _departing_with(contender.rows, sides)
+    return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)
+
+
+def _between(column: Column, rows: Rows) -> _Contender | None:
+    """Rows for mode interp; None where values do not lie on an even lattice, or have no error to spare."""
     if rows.lattice.exact or not isinstance(column.allowed, float):
         return None
     found = fine(rows.lattice)
@@ -210,9 +248,7 @@ def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slic
     plain = rows.plain
     index = np.zeros(column.n, dtype=np.int64)
     index[plain] = highest.index(column.values[plain], column.kind)
-    contender = _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
-    uses = _departing_with(contender.rows, sides)
-    return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)
+    return _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
 
 
 def _departing_with(rows: Rows, sides: Sequence[Side]) -> Use:
@@ -250,7 +286,7 @@ def _within_bound(contender: _Contender, residual: bytes | None) -> Coded | None
         broken = violations(column.values[plain], read[plain], column.allowed)
         if not broken.any():
             there = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
-            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, Coder.CM, (read, there))
+            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, Coder.CM, (read, there), contender)
         classes = np.zeros(column.n, dtype=np.uint8) if rows.classes is None else rows.classes.copy()
         classes[np.flatnonzero(plain)[broken]] = RowClass.EXACT
         contender = replace(contender, rows=replace(rows, classes=classes))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from ddstore.bounds import Bound
 from ddstore.codec import archive, select, tube
+from ddstore.codec.choice import Asked, Choice, Path, on_cheaper_path
 from ddstore.codec.column import Column
 from ddstore.codec.format import Coder, Mode
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
@@ -32,8 +30,13 @@ _FINALISTS = {Profile.BALANCED: 3, Profile.ARCHIVE: 5}
 
 
 def smallest(
-    column: Column, bound: Bound, profile: Profile, model: Model | None, sides: Sequence[Side]
-) -> select.Coded:
+    column: Column,
+    bound: Bound,
+    profile: Profile,
+    model: Model | None,
+    sides: Sequence[Side],
+    before: Choice | None = None,
+) -> tuple[select.Coded, Choice | None]:
     """Code a column; what comes back decodes to values within the bound, which the caller verifies.
 
     Args:
@@ -42,21 +45,49 @@ def smallest(
         profile: which coders may be used.
         model: the series' model, or None.
         sides: columns of the segment that this one may be conditioned on.
+        before: what was chosen for the segment before this one, which saves the search where it still fits.
+
+    Returns:
+        The column, and what to hand to the segment after this one.
     """
+    asked = Asked.of(column, profile, model)
+    if before is not None and before.fits(asked):
+        found = before.again(column, sides)
+        if found is not None:
+            return found
     rows, _ = column.on(_cheapest_lattice(column, bound))
+    best, path = _searched(column, rows, profile, model, sides)
+    return best, Choice.of(asked, best, rows, path)
+
+
+def _searched(
+    column: Column, rows: select.Rows, profile: Profile, model: Model | None, sides: Sequence[Side]
+) -> tuple[select.Coded, Path | None]:
+    """The smallest coding of rows, and the path inside the bound that was looked at."""
     best = select.encode(rows, Coder.RANS)
     if profile is Profile.FAST or best.mode is Mode.LINEAR:
-        return best
-    paths = [rows]
-    finer = _on_cheaper_path(column, rows) if _may_search(column, rows, best) else None
+        return best, None
+    paths, which = [rows], rows.stretch()
+    finer = _cheaper_path(column, rows, which, profile) if _may_search(column, rows, best) else None
     if finer is not None:
-        paths.append(finer)
-        best = min(best, select.encode(finer, Coder.RANS), key=lambda coded: coded.size)
+        paths.append(finer.rows)
+        best = min(best, select.encode(finer.rows, Coder.RANS), key=lambda coded: coded.size)
     found = [best]
     if model is not None:
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
-    found += _tried(column, paths, best, sides, profile)
-    return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile))
+    found += _tried(column, paths, which, best, sides, profile)
+    return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile)), finer
+
+
+def _cheaper_path(column: Column, rows: select.Rows, which: slice, profile: Profile) -> Path | None:
+    """The path of a tube search, where a stretch of the rows says that it may pay."""
+    if profile is Profile.ARCHIVE or which == slice(0, column.n):
+        return on_cheaper_path(column, rows)
+    part = on_cheaper_path(column, rows, which=which)
+    if part is None:
+        return None
+    pairs = ((select.price(some, coder) for some in (part.rows, rows.part(which))) for coder in (Coder.RANS, Coder.MIX))
+    return on_cheaper_path(column, rows, part.costs) if any(a < b for a, b in pairs) else None
 
 
 def _cost(size: float, coder: Coder, profile: Profile) -> float:
@@ -65,10 +96,14 @@ def _cost(size: float, coder: Coder, profile: Profile) -> float:
 
 
 def _tried(
-    column: Column, paths: Sequence[select.Rows], best: select.Coded, sides: Sequence[Side], profile: Profile
+    column: Column,
+    paths: Sequence[select.Rows],
+    which: slice,
+    best: select.Coded,
+    sides: Sequence[Side],
+    profile: Profile,
 ) -> Iterator[select.Coded]:
     """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
-    which = paths[0].stretch()
     mixed = min((_trial(path, Coder.MIX, which) for path in paths), key=lambda trial: trial.bits)
     static = min((_trial(path, Coder.RANS, which) for path in paths), key=lambda trial: trial.bits)
     trials = [static, mixed]
@@ -132,17 +167,3 @@ def _candidates(column: Column, bound: Bound) -> Iterator[Lattice]:
 def _may_search(column: Column, rows: select.Rows, coded: select.Coded) -> bool:
     """Whether a search for a cheaper path may pay."""
     return not (rows.lattice.exact or coded.mode is Mode.LINEAR or 8.0 * coded.size > tube.PAYS_BELOW * column.n)
-
-
-def _on_cheaper_path(column: Column, rows: select.Rows) -> select.Rows | None:
-    """The rows on the path of a tube search, if there is a finer lattice for one."""
-    plain, allowed = rows.plain, column.allowed
-    if isinstance(allowed, np.ndarray):
-        allowed = allowed[plain if column.ordinary is None else plain[column.ordinary]]
-    found = tube.search(column.values[plain], rows.lattice, column.kind, allowed)
-    if found is None:
-        return None
-    lattice, path = found
-    index = np.zeros(column.n, dtype=np.int64)
-    index[plain] = path
-    return replace(rows, lattice=lattice, index=index)

@@ -69,6 +69,11 @@ class Column:
             allowed=allowed,
         )
 
+    def none(self) -> Column:
+        """A column of its type without a single row."""
+        empty = self.values[:0].copy()
+        return Column(empty, np.zeros(0, dtype=np.uint8), None, empty, 0.0, self.kind)
+
     def on(self, lattice: Lattice) -> tuple[select.Rows, int]:
         """The rows on a lattice; those whose reconstruction would break the bound are marked exact, and counted."""
         index = lattice.index(self.usable, self.kind)

@@ -32,6 +32,7 @@ __all__ = [
     "ordinals",
     "rebin",
     "relative_lattices",
+    "rephased",
     "step_lattices",
 ]
 
@@ -374,6 +375,23 @@ def _phased(grid: Grid, bin_: int, values: Values, aligned: bool) -> Lattice:
     numerator = some if values.dtype.kind == "i" else np.rint(some * grid.den)
     places = (numerator - (grid.origin + (width - 1) / 2)) / width
     return _on(grid, bin_, phases[_best_phase(places, [phase / bin_ for phase in phases])])
+
+
+def rephased(lattice: Lattice, values: Values) -> Lattice:
+    """The same bins where they suit other values best, which the lattice of an absolute bound leaves open.
+
+    Args:
+        lattice: of :func:`lossy_lattices` or :func:`exact_lattices`.
+        values: shape (n,), n > 0.
+    """
+    if lattice.exact or lattice.kind not in (LatticeKind.GRID, LatticeKind.STEP):
+        return lattice
+    if lattice.grid is not None:
+        return _phased(lattice.grid, lattice.bin, values, aligned=False)
+    parts = lattice.bin if lattice.bin > 1 else _PHASES
+    phases = _phases(parts)
+    best = phases[_best_phase(_places(values, lattice), [phase / parts for phase in phases])]
+    return replace(lattice, offset=lattice.offset + lattice.step * best / parts)
 
 
 def relative_lattices(values: Values, type_name: NativeType, ratio: float) -> list[Lattice]:

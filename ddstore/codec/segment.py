@@ -6,7 +6,7 @@ Nothing leaves :func:`encode_column` that was not decoded from its very bytes an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ from ddstore.bounds import Bound
 from ddstore.codec import choose
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.bound_check import violations
+from ddstore.codec.choice import Choice
 from ddstore.codec.column import Column
 from ddstore.codec.format import FLAG_SIDES, Coder, RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.model import Model, is_damaged
@@ -48,7 +49,7 @@ class EncodedColumn:
     """A verified column.
 
     ``min``, ``max`` and ``sum`` are of what is read back, as PostgreSQL aggregates; ``side`` is the column as those
-    encoded after it in the segment may be conditioned on it.
+    encoded after it in the segment may be conditioned on it; ``choice`` is how it was coded, for the segment after it.
     """
 
     residual: bytes
@@ -63,6 +64,7 @@ class EncodedColumn:
     max: int | float | None
     sum: Decimal | float | None
     side: Side
+    choice: Choice | None = None
 
     @property
     def size(self) -> int:
@@ -79,6 +81,7 @@ def encode_column(
     profile: Profile = Profile.BALANCED,
     model: Model | None = None,
     sides: Sequence[Side] = (),
+    before: Choice | None = None,
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -90,15 +93,16 @@ def encode_column(
         profile: which coders are tried, and how hard the smallest coding is searched for.
         model: the series' shared model, tried when its encoder is at hand.
         sides: columns of the same segment encoded before; this one may be conditioned on at most three of them.
+        before: the ``choice`` of the segment before this one, which saves the search where it still fits.
 
     Raises:
         BoundViolation: the decoded values break the bound (a defect: nothing may be deleted).
         SchemaMismatch: the type is not coded by the core.
     """
     column = Column.of(values, valid, as_native(type), bound)
-    best = choose.smallest(column, bound, profile, model, sides)
+    best, choice = choose.smallest(column, bound, profile, model, sides, before)
     given = {side.crc: side.values for side in sides}
-    return verified(column, best, model, [given[crc] for crc in needs(best.residual)])
+    return replace(verified(column, best, model, [given[crc] for crc in needs(best.residual)]), choice=choice)
 
 
 def verified(column: Column, best: Coded, model: Model | None, sides: Sequence[Values] = ()) -> EncodedColumn:

@@ -60,6 +60,8 @@ class Coded:
     coder: Coder = Coder.MIX
     decoded: tuple[NDArray[Any], NDArray[np.bool_] | None] | None = None
     """What the production decoder made of these very bytes, where it was asked already: values and validity."""
+    way: Way | None = None
+    """How rows were coded, where other rows may be coded likewise."""
 
     @property
     def uses_model(self) -> bool:
@@ -110,6 +112,10 @@ class Rows:
         """Some of them."""
         classes = None if self.classes is None else self.classes[which]
         return replace(self, values=self.values[which], classes=classes, index=self.index[which])
+
+    def none(self) -> Rows:
+        """Not one of them."""
+        return replace(self, values=self.values[:0].copy(), classes=None, index=self.index[:0].copy())
 
     def price(self, coded: bytes | None) -> float:
         """Bits per row of these bytes; never more than raw bytes take."""
@@ -197,6 +203,9 @@ class Way(Protocol):
     def code(self, residual: bytes | None) -> Coded | None:
         """All rows in bytes, which may be known; None when raw ones are fewer."""
 
+    def bare(self) -> Way:
+        """The same without any rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -248,7 +257,13 @@ class Plan:
     def code(self, residual: bytes | None = None) -> Coded | None:
         """All rows in bytes, which may be known; None when raw ones are fewer."""
         residual, rows = residual or self.run(), self.rows
-        return None if residual is None else Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, self.coder)
+        if residual is None:
+            return None
+        return Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, self.coder, way=self)
+
+    def bare(self) -> Plan:
+        """The same without any rows."""
+        return self.on(self.rows.none())
 
     def price(self) -> float:
         """Bits per row."""

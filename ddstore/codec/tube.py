@@ -19,7 +19,7 @@ from ddstore.codec.bound_check import violations
 from ddstore.codec.format import LatticeKind, NativeType
 from ddstore.codec.lattice import Lattice, rebin
 
-__all__ = ["PAYS_BELOW", "search"]
+__all__ = ["PAYS_BELOW", "Costs", "search"]
 
 PAYS_BELOW = 1.4
 """Bits per sample, under static tables, above which a path search has never paid."""
@@ -30,18 +30,25 @@ _FINER = 2
 _MOST = 2  # legal indices to look for on either side of the nearest one
 
 Index = NDArray[np.int64]
+Costs = NDArray[np.float32]
+"""Shape (81, 81): bits of a difference given the one before."""
 
 
 def search(
-    values: NDArray[Any], lattice: Lattice, kind: NativeType, allowed: float | NDArray[np.float64]
-) -> tuple[Lattice, Index] | None:
-    """Return a finer lattice and the cheapest path on it; None where the lattice cannot be made finer.
+    values: NDArray[Any],
+    lattice: Lattice,
+    kind: NativeType,
+    allowed: float | NDArray[np.float64],
+    costs: Costs | None = None,
+) -> tuple[Lattice, Index, Costs] | None:
+    """Return a finer lattice, the cheapest path on it and its costs; None where the lattice cannot be made finer.
 
     Args:
         values: ordinary values, shape (n,), of the column's dtype.
         lattice: the one that plain quantization uses.
         kind: the column type.
         allowed: the bound: of all values, or of each, shape (n,).
+        costs: what a search through values like these came to, so that one round is enough.
     """
     if len(values) < 3:
         return None
@@ -53,12 +60,12 @@ def search(
         return None
     low = _reach(values, nearest, finer, kind, allowed, -1)
     width = (_reach(values, nearest, finer, kind, allowed, 1) - low + 1).astype(np.uint8)
-    cost = _first_cost()
+    rounds, costs = (_ROUNDS, _first_cost()) if costs is None else (1, costs)
     path = nearest
-    for _ in range(_ROUNDS):
-        path = np.frombuffer(_native.tube(low, width, cost), dtype=np.int64)
-        cost = _cost_of(path)
-    return finer, path
+    for _ in range(rounds):
+        path = np.frombuffer(_native.tube(low, width, costs), dtype=np.int64)
+        costs = _cost_of(path)
+    return finer, path, costs
 
 
 def _finer(lattice: Lattice, *, integer: bool) -> Lattice | None:
@@ -89,14 +96,14 @@ def _reach(
     return farthest
 
 
-def _first_cost() -> NDArray[np.float32]:
+def _first_cost() -> Costs:
     """Before anything is known: half a bit to stay, more the farther one goes."""
     away = np.abs(np.arange(-_REACH, _REACH + 1))
     bits = np.where(away == 0, 0.5, 2.0 + 2.0 * np.log2(1.0 + away))
     return np.tile(bits.astype(np.float32), (2 * _REACH + 1, 1))
 
 
-def _cost_of(path: Index) -> NDArray[np.float32]:
+def _cost_of(path: Index) -> Costs:
     """Bits of a difference given the one before, as counted along a path; up and down are alike."""
     step = np.clip(np.diff(path), -_REACH, _REACH) + _REACH
     side = 2 * _REACH + 1

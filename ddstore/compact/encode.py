@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddstore.bounds import Bound, Lossless
+from ddstore.codec.choice import Choice
 from ddstore.codec.segment import EncodedColumn, checksum, encode_column
 from ddstore.codec.side import Side
 from ddstore.codec.times import encode_times
@@ -42,6 +43,7 @@ def encode_segment(
     models: Mapping[int, SeriesModel],
     profile: Profile,
     settled: bool = False,
+    before: Mapping[int, Choice] | None = None,
 ) -> EncodedSegment:
     """Encode the rows of one segment. Every byte string has been decoded again and compared when this returns.
 
@@ -53,15 +55,17 @@ def encode_segment(
         models: by column id, the series' models.
         profile: what its decoding may cost.
         settled: rows were in segments before: all bounds are used up, and how much of them nobody knows.
+        before: by column id, what was chosen for an earlier segment of the series, which may save a search.
 
     Raises:
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time, profile)
     allowed = dict.fromkeys((column.id for column in plan.table.values), Lossless()) if settled else bounds
-    columns, used = _encode_columns(plan, rows, allowed, models, profile, conditioned=True)
+    before = before or {}
+    columns, used = _encode_columns(plan, rows, allowed, models, profile, before, conditioned=True)
     if _ambiguous(columns):
-        columns, used = _encode_columns(plan, rows, allowed, models, profile, conditioned=False)
+        columns, used = _encode_columns(plan, rows, allowed, models, profile, before, conditioned=False)
     written = _written(plan, rows, bounds, profile, settled)
     return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used), written)
 
@@ -123,6 +127,7 @@ def _encode_columns(
     bounds: Mapping[int, Bound],
     models: Mapping[int, SeriesModel],
     profile: Profile,
+    before: Mapping[int, Choice],
     *,
     conditioned: bool,
 ) -> tuple[list[_Encoded], list[SeriesModel | None]]:
@@ -148,6 +153,7 @@ def _encode_columns(
                 profile=profile,
                 model=None if model is None else model.codec(),
                 sides=sides if conditioned else (),
+                before=before.get(column.id),
             )
         except DDStoreError as error:
             raise type(error)(str(error), series=plan.label, column=column.name) from error

@@ -12,6 +12,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
+from ddstore.codec.choice import Choice
 from ddstore.codec.segment import EncodedColumn
 from ddstore.compact.cold import ColdRows
 from ddstore.compact.distinct import Distinct
@@ -53,6 +54,13 @@ class EncodedSegment:
     def coded(self) -> list[EncodedColumn]:
         """The columns whose values the core coded."""
         return [column for column in self.columns if isinstance(column, EncodedColumn)]
+
+    @property
+    def choices(self) -> dict[int, Choice]:
+        """By column id, what was chosen for the columns whose values the core coded."""
+        pairs = zip(self.plan.table.values, self.columns, strict=True)
+        found = {column.id: coded.choice for column, coded in pairs if isinstance(coded, EncodedColumn)}
+        return {number: choice for number, choice in found.items() if choice is not None}
 
     @property
     def payload(self) -> list[bytes]:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors as pg_errors
 
 from ddstore.bounds import Bound
+from ddstore.codec.choice import Choice
 from ddstore.compact.commit import LeaseLost, commit_segments
 from ddstore.compact.encode import cut, encode_segment
 from ddstore.compact.insert import EncodedSegment
@@ -158,7 +159,7 @@ class Run:
                     mine = rows.take(slice(first[number], first[number + 1]))
                     own = {c.id: models[plan.key, c.id] for c in plan.table.values if (plan.key, c.id) in models}
                     pieces = self._cut(plan, len(mine))
-                    work += [(plan, future) for future in self._encode(plan, mine, pieces, bounds[plan.key], own)]
+                    work += [(plan, future) for future in self._encode(plan, mine, pieces, bounds[plan.key], own, {})]
             failed = {plan.key for plan, future in work if future.exception() is not None}
             self._commit([future.result() for plan, future in work if plan.key not in failed])
         except ConnectionFailed:
@@ -200,6 +201,7 @@ class Run:
         done, conflicts = 0, 0
         since: int | None = None
         models: dict[int, SeriesModel] | None = None
+        choices: dict[int, Choice] = {}
         while done < plan.rows and not self._stop():
             limit = min(batch, plan.rows - done)
             # At least this many rows came before that time when the edges were read. It saves a scan of all the rest.
@@ -216,7 +218,8 @@ class Run:
             if not pieces:
                 return  # what is left is too little for a segment
             for part in _transactions(pieces):
-                segments = [future.result() for future in self._encode(plan, rows, part, own, models)]
+                segments = [future.result() for future in self._encode(plan, rows, part, own, models, choices)]
+                choices = segments[-1].choices
                 try:
                     models = models | self._commit(segments)
                 except _CONFLICTS as error:
@@ -281,13 +284,14 @@ class Run:
         pieces: Sequence[slice],
         bounds: Mapping[int, Bound],
         models: Mapping[int, SeriesModel],
+        before: Mapping[int, Choice],
     ) -> list[Future[EncodedSegment]]:
         job, profile = self._jobs[plan.key], self._options.profile_for(plan.table)
         futures = []
         for piece in pieces:
             part = rows.take(piece)
             settled = any_settled(part.time, self._settled.get(plan.key, ()))
-            futures.append(self._pool.submit(encode_segment, plan, job, part, bounds, models, profile, settled))
+            futures.append(self._pool.submit(encode_segment, plan, job, part, bounds, models, profile, settled, before))
         return futures
 
     def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:
