@@ -203,6 +203,18 @@ ddfdw_coded_plan(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row)
 	}
 }
 
+/*
+ * What stops decoding when it starts for the `turn`-th time: any interrupt at first. Most cancel the query; one that does not
+ * lets it start again, and after some of these only a cancellation stops it, so that it comes to its end.
+ */
+const volatile int *
+ddfdw_stop(int turn)
+{
+	if (!INTERRUPTS_CAN_BE_PROCESSED())
+		return NULL;
+	return turn < 3 ? &InterruptPending : &QueryCancelPending;
+}
+
 /* At least the first `want` rows, after the columns that this one is conditioned on. */
 static void
 decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 want)
@@ -216,6 +228,7 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 	dd_status status;
 	void *workspace;
 	Size width;
+	int turns = 0;
 
 	if (coded->rows >= want)
 		return;
@@ -253,15 +266,13 @@ decode(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, uint32 wan
 	if (coded->info.has_invalid)
 		valid = ddfdw_reserve(segment, &coded->valid, want);
 	workspace = ddfdw_reserve_workspace(segment, coded->info.workspace);
-	/* Interrupted by something other than a cancellation it starts again, and goes on to the end. */
-	for (err.stop = &InterruptPending;; err.stop = NULL) {
+	do {
+		CHECK_FOR_INTERRUPTS();
+		err.stop = ddfdw_stop(turns++);
 		status = decoder(coded->bytes.data, coded->bytes.len, latents.data, latents.len, model, sides, coded->info.sides,
 						 coded->info.type, segment->n, want, coded->values.data, valid, workspace,
 						 coded->info.workspace, &err);
-		if (status != DD_STOPPED)
-			break;
-		CHECK_FOR_INTERRUPTS();
-	}
+	} while (status == DD_STOPPED);
 	if (status != DD_OK)
 		ddfdw_damaged(segment, coded->residual, status, err.what);
 	for (uint32 i = 0; valid && i < want; i++)

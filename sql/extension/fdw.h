@@ -267,6 +267,7 @@ extern void ddfdw_coded_forget(DdfdwSegment *segment);
 extern void ddfdw_coded_plan(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row);
 extern void *ddfdw_coded_values(DdfdwSegment *segment, DdfdwCoded *coded, TupleTableSlot *row, dd_type type, uint32 want,
 								const bool **nulls);
+extern const volatile int *ddfdw_stop(int turn);
 extern void *ddfdw_reserve(DdfdwSegment *segment, DdfdwBuffer *buffer, Size size);
 extern void *ddfdw_reserve_workspace(DdfdwSegment *segment, Size size);
 extern DdfdwBytes ddfdw_fetch_bytes(TupleTableSlot *row, AttrNumber attno);

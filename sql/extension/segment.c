@@ -74,15 +74,23 @@ decode_times(DdfdwSegment *segment, TupleTableSlot *row)
 	uint32 n = segment->n;
 	dd_error err = {DD_OK, "", NULL};
 	dd_column_info info;
+	dd_status status;
+	void *workspace;
 	bool sorted = true;
+	int turns = 0;
 
 	if (dd_column_peek(bytes.data, bytes.len, NULL, &info, &err) != DD_OK)
 		ddfdw_damaged(segment, attno, err.status, err.what);
 	if (info.n != n || info.workspace > MaxAllocSize - 64)
 		ddfdw_damaged(segment, attno, DD_CORRUPT, "it is of another length");
 	segment->times = ddfdw_reserve(segment, &segment->time_buffer, sizeof(int64) * n);
-	if (dd_times_decode(bytes.data, bytes.len, n, n, segment->times, ddfdw_reserve_workspace(segment, info.workspace),
-						info.workspace, &err) != DD_OK)
+	workspace = ddfdw_reserve_workspace(segment, info.workspace);
+	do {
+		CHECK_FOR_INTERRUPTS();
+		err.stop = ddfdw_stop(turns++);
+		status = dd_times_decode(bytes.data, bytes.len, n, n, segment->times, workspace, info.workspace, &err);
+	} while (status == DD_STOPPED);
+	if (status != DD_OK)
 		ddfdw_damaged(segment, attno, err.status, err.what);
 	for (uint32 i = 1; i < n; i++)
 		sorted &= segment->times[i - 1] <= segment->times[i];

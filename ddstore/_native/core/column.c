@@ -3,7 +3,14 @@
 #include "coder.h"
 
 #define STOPPED "decoding was stopped"
-#define WINDOWS 64u /* predicted at a time */
+
+/* Windows predicted between two looks at whether to go on: attention takes the square of their tokens. */
+static size_t windows_at_once(const dd_btae *btae)
+{
+	size_t work = (size_t)btae->tokens * btae->tokens * btae->layers;
+
+	return work < 1024 ? 64 : work < 65536 ? 65536 / work : 1;
+}
 
 /* The workspace: the coder's state, a block of words and one of classes, the levels, then (BTAE) predictions. */
 typedef struct {
@@ -39,7 +46,7 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 {
 	uint8_t *at = workspace + lay_out(c).predictions;
 	dd_btae btae;
-	size_t windows, bytes;
+	size_t windows, bytes, most;
 	dd_status status;
 
 	if (model == NULL)
@@ -55,10 +62,11 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 		return dd_fail(err, DD_CORRUPT, "the latents are damaged or belong to another column");
 	*predictions = (const int32_t *)(const void *)at;
 	bytes = dd_btae_latent_bytes(&btae);
-	for (size_t w = 0, needed = (rows + btae.window - 1) / btae.window; w < needed; w += WINDOWS) {
+	most = windows_at_once(&btae);
+	for (size_t w = 0, needed = (rows + btae.window - 1) / btae.window; w < needed; w += most) {
 		if (dd_stopped(c))
 			return dd_fail(err, DD_STOPPED, STOPPED);
-		dd_btae_predict(&btae, latents != NULL ? latents + w * bytes : NULL, needed - w < WINDOWS ? needed - w : WINDOWS,
+		dd_btae_predict(&btae, latents != NULL ? latents + w * bytes : NULL, needed - w < most ? needed - w : most,
 				(int32_t *)(void *)at + w * btae.window, at + dd_align(windows * btae.window * sizeof(int32_t)));
 	}
 	return DD_OK;
