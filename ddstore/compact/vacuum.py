@@ -17,18 +17,22 @@ from ddstore.errors import DDStoreError
 __all__ = ["vacuum", "vacuum_segments"]
 
 _ONLY_SINCE = 180000  # from there on VACUUM includes inheritance children, and warns about foreign tables
+_SHRUNK_FROM = 32 << 20  # bytes; a smaller heap is scanned in milliseconds, however empty, and filled again soon
 
 
 def vacuum(database: Database, table: ManagedTable) -> list[str]:
     """VACUUM the hot part of ``table`` and ANALYZE its segments; return what did not work, in words.
 
-    Plain VACUUM: readers and writers go on; a lock that is not free at once is left alone.
+    Plain VACUUM: readers and writers go on; a lock that is not free at once is left alone. To shrink a heap VACUUM
+    shuts everybody out for a moment, some tens of milliseconds on a busy machine, so small ones keep their pages.
     """
 
     def both(conn: Connection) -> None:
         only = pgsql.SQL("ONLY " if conn.info.server_version >= _ONLY_SINCE else "")
         _forget_summaries(conn, table)
-        conn.execute(pgsql.SQL("VACUUM (SKIP_LOCKED) {}{}").format(only, table.identifier))
+        row = conn.execute(sql("compact_heap_size"), {"oid": table.oid}).fetchone()
+        options = "SKIP_LOCKED" if row is not None and row[0] >= _SHRUNK_FROM else "SKIP_LOCKED, TRUNCATE false"
+        conn.execute(pgsql.SQL("VACUUM ({}) {}{}").format(pgsql.SQL(options), only, table.identifier))
         conn.execute(pgsql.SQL("ANALYZE {}").format(table.segments_identifier))
 
     return _try(database, table.label, both)

@@ -233,6 +233,10 @@ SELECT coalesce(sum(n), 0)::bigint FROM {segments} AS cold WHERE {series};
 -- Shorter than deadlock_timeout, after which autovacuum would be cancelled in our favour.
 SET LOCAL lock_timeout = '100ms';
 
+-- name: compact_heap_size
+-- Bytes of the hot rows' heap; 0 when the table is gone.
+SELECT coalesce(pg_catalog.pg_relation_size(%(oid)s), 0);
+
 -- name: compact_forget_summaries
 -- Of the BRIN index that DDStore made: what it knows of each range of pages.
 SELECT count(pg_catalog.brin_desummarize_range(x.oid, block))
