@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--limit", type=float, default=60.0, help="seconds to wait for a query (%(default)s)")
     options.add_argument("--cold", type=int, default=3, help="restarts per query with cold caches (%(default)s)")
     options.add_argument("--seconds", type=float, default=600.0, help="of compaction beside readers (%(default)s)")
+    options.add_argument("--beside", action="store_true", help="compaction beside readers, and nothing else")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV (%(default)s)")
     given = options.parse_args(arguments)
     with a_bench(given.url, given.rows) as bench:
@@ -60,6 +61,8 @@ def measure(bench: Bench, given: argparse.Namespace) -> list[Row]:
     each = given.rows // given.series
     values = series_of(given.data, given.series, each)
     fill_heap(bench, values)
+    if given.beside:
+        return watch_compaction(bench, each, given.seconds)
     timescale = fill_timescale(bench)
     heap = disk_bytes(bench, HEAP)
     peer = timescale_bytes(bench) / 1e6 if timescale else None
