@@ -2,8 +2,8 @@
 
 Scans, ordered ones and aggregates, plain and prepared, cursors left half read, joins that rescan, parallel queries,
 errors in the middle of a segment, cancelled decoding, changes of compacted rows that are rolled back, ANALYZE. Printed
-is what the backend's memory contexts hold after so many statements, and what the operating system says (VmRSS; where
-the server runs on this machine), first at a tenth of them, when every cache is full.
+is what the backend's memory contexts hold after so many statements, and what the operating system says (RssAnon, memory
+of its own; where the server runs on this machine), first at a tenth of them, when every cache is full.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kilobytes = [
         (m.statements, m.total >> 10, m.used >> 10, "" if m.resident is None else m.resident >> 10) for m in found
     ]
-    header = ("statements", "contexts, kB", "of it used, kB", "VmRSS, kB")
+    header = ("statements", "contexts, kB", "of it used, kB", "RssAnon, kB")
     show("endure", header, kilobytes)
     save(given.out, "endure", header, kilobytes)
 
@@ -143,7 +143,7 @@ def memory(conn: Connection, statements: int) -> Memory:
     ).fetchone()
     assert row is not None
     status = Path(f"/proc/{conn.info.backend_pid}/status")
-    told = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    told = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return Memory(statements, row[0], row[1], int(told[1]) * 1024 if told else None)
 
 
