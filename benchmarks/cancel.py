@@ -140,6 +140,7 @@ def cancelled(conn: Connection, other: Connection, statement: bytes, way: str, m
     pid = [conn.info.backend_pid]
     timeout = max(1, round(moment * 1000))
     conn.execute(f"SET statement_timeout = {timeout if way == 'statement_timeout' else 0}".encode())
+    conn.execute("BEGIN")
     began = time.perf_counter()
     conn.pgconn.send_query(statement)
     if way == "statement_timeout":
@@ -155,6 +156,7 @@ def cancelled(conn: Connection, other: Connection, statement: bytes, way: str, m
     while (result := conn.pgconn.get_result()) is not None:
         statuses.append((result.status, result.error_field(pq.DiagnosticField.SQLSTATE)))
     late = (time.perf_counter() - began) * 1e3
+    conn.execute("ROLLBACK")
     conn.execute("SET statement_timeout = 0")
     if statuses == [(pq.ExecStatus.FATAL_ERROR, b"57014")]:
         return late

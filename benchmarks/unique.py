@@ -1,14 +1,12 @@
-"""What ``unique_check`` costs: COPY and INSERT beside a million compacted rows, with it and without.
-
-python -m benchmarks.unique postgresql://...      # an empty database whose server has the extension
-"""
+"""What ``unique_check`` costs: COPY and INSERT beside a million compacted rows, with it and without."""
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-import ddstore
+from benchmarks.common import RESULTS, a_store, parser, save, show
 from ddstore import Lossless, Store
 from ddstore.db.catalog import UniqueCheck
 from ddstore.db.pool import Connection
@@ -56,22 +54,26 @@ def inserted(conn: Connection, name: str) -> float:
     return took
 
 
-def main() -> None:
-    """Print a line per table and kind of row."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and report: the best of a few COPYs, and the mean of many INSERTs."""
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV (%(default)s)")
+    given = options.parse_args(arguments)
     choices: tuple[UniqueCheck, ...] = ("hot", "all")
-    with ddstore.connect(sys.argv[1]) as store:
-        store.migrate()
+    results = []
+    with a_store(given.url) as store:
         for unique_check in choices:
             name = f"unique_{unique_check}"
             prepare(store, name, unique_check)
             with store.connection() as conn:
-                for what, start in (
-                    ("later than all segments", "2025-01-01 UTC"),
-                    ("amidst", "2024-01-01 00:00:00.5 UTC"),
-                ):
-                    best = max(copied(conn, name, start) for _ in range(TIMES))
-                    print(f"{unique_check:4} COPY {what}: {best:,.0f} rows/s", flush=True)
-                print(f"{unique_check:4} INSERT of one row: {inserted(conn, name):.2f} ms", flush=True)
+                later, amidst = (
+                    max(copied(conn, name, start) for _ in range(TIMES))
+                    for start in ("2025-01-01 UTC", "2024-01-01 00:00:00.5 UTC")
+                )
+                results.append((unique_check, round(later), round(amidst), inserted(conn, name)))
+    header = ("unique_check", "COPY after all segments, rows/s", "COPY amidst, rows/s", "INSERT of one row, ms")
+    show("unique", header, results)
+    save(given.out, "unique", header, results)
 
 
 if __name__ == "__main__":
