@@ -5,7 +5,7 @@
  *   options.c    options, table and column bindings    segment.c    one segment's rows into Datum arrays
  *   coded.c      its coded columns, in the order in which they need each other
  *   quals.c      WHERE clauses -> conditions           model.c      shared models, cached for the scan
- *   plan.c       sizes, costs, paths                   scan.c       the executor's side
+ *   plan.c       costs, paths, plans                   scan.c       the executor's side
  *   explain.c    EXPLAIN                               analyze.c    ANALYZE
  *   parallel.c   segments shared out among processes   trust.c      columns coded by libbsc
  *   rights.c     who may read what                     owner.c      the table behind, and its owner
@@ -15,7 +15,7 @@
  *   listing.c    segments in that order                rows.c       rows for the executor
  *   move.c       hot rows that become cold             range.c      unseal(): cold rows of a range that become hot
  *   lock.c       SELECT ... FOR UPDATE                 sources.c    options, remembered
- *   promise.c    rows of segments not decoded yet
+ *   promise.c    rows of segments not decoded yet      size.c       sizes and costs of segment tables
  *
  * agg.h has what the files of aggregation share besides.
  */
@@ -124,6 +124,19 @@ extern bool ddfdw_classify(PlannerInfo *root, RelOptInfo *rel, Oid foreign, Rest
 extern Expr *ddfdw_bound_column(RelOptInfo *rel, Oid foreign, Expr *expr);
 extern List *ddfdw_cond_pack(const DdfdwCond *cond);
 extern DdfdwCond ddfdw_cond_unpack(const List *packed);
+
+/* ---- size.c ---- */
+
+typedef struct DdfdwSize {
+	double segments;
+	double segment_rows;
+	double heap_pages; /* of the segment table */
+	double pages;	   /* and its TOAST table */
+	Cost decode;	   /* one value */
+	Cost decode_time;
+} DdfdwSize;
+
+extern DdfdwSize ddfdw_size(Relation companion);
 
 /* ---- plan.c ---- */
 

@@ -1,96 +1,32 @@
 /*
  * The planner's side: how many rows, at what cost, by which paths.
  *
- * Nothing is read but statistics: those of the foreign table (ANALYZE fills them) for selectivity, and the segment
- * table's own size and average rows per segment for the rest.
+ * Nothing is read but statistics: those of the foreign table (ANALYZE fills them) for selectivity, and those of the segment
+ * table for the rest (size.c).
  */
 #include "fdw.h"
 
 #include <math.h>
 
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/pg_statistic.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
-#include "optimizer/plancat.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
-#include "storage/bufmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
-
-/* Assumed rows per segment until the segment table was analyzed: the default of ddstore.managed_table. */
-#define DEFAULT_SEGMENT_ROWS 16384.0
-
-/* Assumed segments per page of the segment table, whose rows keep no more than 2 kB beside TOAST, until then. */
-#define DEFAULT_PAGE_SEGMENTS 16.0
-
-/* Decoding one value, against cpu_tuple_cost for handing over one row. */
-#define DECODE_COST (2.0 * cpu_tuple_cost)
-
-typedef struct RelSize {
-	double segments;
-	double segment_rows;
-	double heap_pages; /* of the segment table */
-	double pages;	   /* and its TOAST table */
-} RelSize;
-
-/* Mean of column n of the segment table, from its statistics. */
-static double
-mean_segment_rows(Oid companion, AttrNumber n)
-{
-	HeapTuple tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(companion), Int16GetDatum(n), BoolGetDatum(false));
-	AttStatsSlot slot;
-	double common = 0, common_share = 0, rest = 0;
-
-	if (!HeapTupleIsValid(tuple))
-		return DEFAULT_SEGMENT_ROWS;
-	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_MCV, InvalidOid, ATTSTATSSLOT_VALUES | ATTSTATSSLOT_NUMBERS)) {
-		for (int i = 0; i < slot.nvalues && i < slot.nnumbers; i++) {
-			common += (double)slot.numbers[i] * DatumGetInt32(slot.values[i]);
-			common_share += slot.numbers[i];
-		}
-		free_attstatsslot(&slot);
-	}
-	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_HISTOGRAM, InvalidOid, ATTSTATSSLOT_VALUES)) {
-		for (int i = 0; i < slot.nvalues; i++)
-			rest += (double)DatumGetInt32(slot.values[i]) / slot.nvalues;
-		free_attstatsslot(&slot);
-	} else if (common_share > 0)
-		rest = common / common_share;
-	ReleaseSysCache(tuple);
-	common += Max(1.0 - common_share, 0.0) * rest;
-	return common >= 1.0 ? common : DEFAULT_SEGMENT_ROWS;
-}
 
 void
 ddfdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 {
-	RelSize *size = palloc0(sizeof *size);
+	DdfdwSize *size = palloc0(sizeof *size);
 	/* The lock is kept to the end of the transaction, so that what was planned is still there to be executed. */
 	Relation companion = ddfdw_open_companion(foreign);
-	BlockNumber pages;
-	double visible;
 
 	ddfdw_check_statement(root, rel->relid, foreign);
-	estimate_rel_size(companion, NULL, &pages, &size->segments, &visible);
-	size->heap_pages = size->pages = RelationGetNumberOfBlocks(companion);
-	if (companion->rd_rel->reltuples < 0)
-		size->segments = size->pages * DEFAULT_PAGE_SEGMENTS; /* never analyzed: the guess would be for small rows */
-	size->segments = clamp_row_est(size->segments);
-	size->segment_rows =
-		mean_segment_rows(RelationGetRelid(companion), get_attnum(RelationGetRelid(companion), "n"));
-	if (OidIsValid(companion->rd_rel->reltoastrelid)) {
-		Relation toast = table_open(companion->rd_rel->reltoastrelid, AccessShareLock);
-
-		size->pages += RelationGetNumberOfBlocks(toast);
-		table_close(toast, AccessShareLock);
-	}
+	*size = ddfdw_size(companion);
 	table_close(companion, NoLock);
 
 	rel->fdw_private = size;
@@ -129,7 +65,7 @@ finds_segments(Oid foreign, const DdfdwCond *cond)
 static double
 matching_segments(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses)
 {
-	const RelSize *size = rel->fdw_private;
+	const DdfdwSize *size = rel->fdw_private;
 	List *pruning = NIL;
 	DdfdwCond cond;
 	ListCell *cell;
@@ -144,16 +80,58 @@ matching_segments(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses
 DdfdwEstimate
 ddfdw_estimate(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses)
 {
-	const RelSize *size = rel->fdw_private;
+	const DdfdwSize *size = rel->fdw_private;
 	DdfdwEstimate estimate = {
 		.segments = matching_segments(root, rel, foreign, clauses),
 		.segment_rows = size->segment_rows,
 		.segment_fetch = random_page_cost + (size->pages - size->heap_pages) / size->segments * seq_page_cost,
-		.decode = DECODE_COST,
+		.decode = size->decode,
 	};
 
 	estimate.fetch = estimate.segments * (size->heap_pages / size->segments * seq_page_cost + cpu_index_tuple_cost);
 	return estimate;
+}
+
+/*
+ * Does every row of the segments found, within the limits on time that are looked up in them, satisfy the clause? Of `key =
+ * ANY` that depends on whether there is an index.
+ */
+static bool
+is_settled(Oid foreign, const DdfdwCond *cond)
+{
+	return finds_segments(foreign, cond) && cond->kind != DDFDW_ANY;
+}
+
+/* What it takes to have the columns of one row. */
+static Cost
+row_cost(const DdfdwSize *size, Oid foreign, const List *columns)
+{
+	Cost cost = 0;
+	const ListCell *cell;
+
+	foreach (cell, columns)
+		switch (ddfdw_column_source(foreign, lfirst_int(cell))) {
+		case DDFDW_TIME: cost += size->decode_time; break;
+		case DDFDW_KEY: break;
+		default: cost += size->decode;
+		}
+	return cost;
+}
+
+/* What checking a row takes. */
+static QualCost
+check_cost(PlannerInfo *root, RelOptInfo *rel, Oid foreign, const List *clauses)
+{
+	List *left = NIL;
+	QualCost cost;
+	DdfdwCond cond;
+	const ListCell *cell;
+
+	foreach (cell, clauses)
+		if (!ddfdw_classify(root, rel, foreign, lfirst_node(RestrictInfo, cell), &cond) || !is_settled(foreign, &cond))
+			left = lappend(left, lfirst(cell));
+	cost_qual_eval(&cost, left, root);
+	return cost;
 }
 
 /*
@@ -163,14 +141,15 @@ ddfdw_estimate(PlannerInfo *root, RelOptInfo *rel, Oid foreign, List *clauses)
 static ForeignPath *
 make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param, int workers, List *pathkeys, List *order)
 {
-	const RelSize *size = rel->fdw_private;
+	const DdfdwSize *size = rel->fdw_private;
 	List *clauses = param ? list_concat_copy(param->ppi_clauses, rel->baserestrictinfo) : rel->baserestrictinfo;
 	double rows = param ? param->ppi_rows : rel->rows;
-	double fetched, decoded, values = list_length(needed_columns(rel, foreign, clauses));
+	Cost row = row_cost(size, foreign, needed_columns(rel, foreign, clauses));
+	QualCost quals = check_cost(root, rel, foreign, clauses);
+	double fetched, decoded;
 	double processes = workers;
 	ForeignPath *path;
 	Cost startup, total;
-	QualCost quals;
 
 	fetched = matching_segments(root, rel, foreign, clauses);
 	decoded = fetched * size->segment_rows;
@@ -181,18 +160,18 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param,
 		rows = clamp_row_est(rows / processes);
 		decoded /= processes;
 	}
-	cost_qual_eval(&quals, clauses, root);
 
 	startup = quals.startup + rel->reltarget->cost.startup + random_page_cost;
 	total = startup + fetched * (random_page_cost + cpu_index_tuple_cost) + fetched / size->segments * size->pages * seq_page_cost;
-	total += decoded * (values * DECODE_COST + cpu_tuple_cost + quals.per_tuple) + rows * rel->reltarget->cost.per_tuple;
+	total += decoded * (row + cpu_tuple_cost + quals.per_tuple) + rows * rel->reltarget->cost.per_tuple;
 	/* No row comes out before its segment is decoded. */
-	startup += Min(size->segment_rows, decoded) * values * DECODE_COST;
+	startup += Min(size->segment_rows, decoded) * row;
 	if (order) {
 		double open = Min(ddfdw_open_at_once(root, rel, foreign, order), fetched);
 
 		/* All segments are listed, the times of those open at once are decoded, each row goes through the heap. */
-		startup += fetched * (cpu_tuple_cost + cpu_operator_cost) + open * (random_page_cost + size->segment_rows * DECODE_COST);
+		startup += fetched * (cpu_tuple_cost + cpu_operator_cost);
+		startup += open * (random_page_cost + size->segment_rows * size->decode_time);
 		total = Max(total, startup) + fetched * cpu_tuple_cost + rows * cpu_operator_cost * (1.0 + log2(open + 1.0));
 	}
 
@@ -248,7 +227,7 @@ add_join_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, RestrictInfo *cla
 static void
 add_ordered_path(PlannerInfo *root, RelOptInfo *rel, Oid foreign, ParamPathInfo *param)
 {
-	const RelSize *size = rel->fdw_private;
+	const DdfdwSize *size = rel->fdw_private;
 	List *pathkeys, *order = ddfdw_order_of_query(root, rel, foreign, &pathkeys);
 
 	if (order && Min(ddfdw_open_at_once(root, rel, foreign, order), size->segments) * size->segment_rows * sizeof(Datum) <=
@@ -295,16 +274,6 @@ ddfdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreign)
 		foreach (cell, generate_implied_equalities_for_column(root, rel, is_target, &target, rel->lateral_referencers))
 			add_join_path(root, rel, foreign, lfirst_node(RestrictInfo, cell), &seen);
 	}
-}
-
-/*
- * Does every row of the segments found, within the limits on time that are looked up in them, satisfy the clause? Of `key =
- * ANY` that depends on whether there is an index.
- */
-static bool
-is_settled(Oid foreign, const DdfdwCond *cond)
-{
-	return finds_segments(foreign, cond) && cond->kind != DDFDW_ANY;
 }
 
 /* May rows consist of the columns of `tlist` alone, all that is needed, so that nothing has to be projected? */

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Literal
 
 from ddstore.db.catalog import load_table
 
@@ -238,6 +238,16 @@ def test_analyze_teaches_the_planner(sensors: Any) -> None:
     conn.execute(f"ANALYZE ddstore.segment_{sensors.table.id}")
     plan = sensors.explain("SELECT * FROM plant.sensors_cold WHERE device = 'a'", "COSTS")
     assert 500 <= plan["Plan Rows"] <= 700
+
+
+def test_the_planner_knows_what_a_profile_costs(sensors: Any) -> None:
+    costs = []
+    for profile in ("fast", "balanced", "archive"):
+        record = Literal(f'{{"profile": "{profile}"}}')
+        sensors.conn.execute(SQL("UPDATE {} SET written = {}").format(sensors.table.segments_identifier, record))
+        sensors.conn.execute(SQL("ANALYZE {}").format(sensors.table.segments_identifier))
+        costs.append(sensors.explain("SELECT temp FROM plant.sensors_cold", "COSTS ON")["Total Cost"])
+    assert costs[0] * 2 < costs[1] < costs[2] / 2
 
 
 def test_the_foreign_table_is_what_the_catalog_says(sensors: Any) -> None:
