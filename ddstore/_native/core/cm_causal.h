@@ -135,9 +135,9 @@ DD_INLINE void dd_causal_side_contexts(const dd_causal *s, const dd_column *c, i
 	x[15] = dd_hash(dd_hash(16, around), (uint32_t)(e1 * 32) + (s->run > 7 ? 7 : s->run));
 	x[16] = dd_hash(dd_hash(17, (uint32_t)dd_cm_clip(o1, 30)), (uint32_t)e1);
 	x[17] = dd_hash(dd_hash(18, (uint32_t)dd_cm_clip(o1, 15)),
-			   (uint32_t)(dd_cm_clip(o2, 15) + dd_cm_clip(whole, 10) * 64));
+			(uint32_t)(dd_cm_clip(o2, 15) + dd_cm_clip(whole, 10) * 64));
 	x[18] = dd_hash(dd_hash(19, (uint32_t)dd_cm_clip(o1, 15)),
-			   dd_hash((uint32_t)dd_cm_clip(next, 15), (uint32_t)e1));
+			dd_hash((uint32_t)dd_cm_clip(next, 15), (uint32_t)e1));
 	x[19] = dd_hash(dd_hash(20, (uint32_t)(s->side[0][s->at] >> cut)), level);
 }
 
@@ -177,11 +177,11 @@ DD_INLINE void dd_causal_shape_contexts(const dd_causal *s, unsigned low, uint32
 	for (unsigned k = 0; k < 3; k++)
 		x[15 + k] = dd_hash(dd_hash(60 + k, y[k][0] * 64 + y[k][1]), y[k][2]);
 	x[18] = dd_hash(dd_hash(63, dd_causal_octave(dd_causal_slope(s, low, 1, 2)) * 64 +
-						  dd_causal_octave(dd_causal_slope(s, low, 2, 5))),
-			   dd_causal_octave(dd_causal_slope(s, low, 5, 12)) * 64 +
-				   dd_causal_octave(dd_causal_slope(s, low, 12, 32)));
+					    dd_causal_octave(dd_causal_slope(s, low, 2, 5))),
+			dd_causal_octave(dd_causal_slope(s, low, 5, 12)) * 64 +
+				dd_causal_octave(dd_causal_slope(s, low, 12, 32)));
 	x[19] = dd_hash(dd_hash(64, level >> 1), dd_causal_octave(dd_causal_slope(s, low, 1, 4)) * 64 +
-							       dd_causal_octave(dd_causal_slope(s, low, 4, 16)));
+							 dd_causal_octave(dd_causal_slope(s, low, 4, 16)));
 }
 
 DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const double *delta, dd_cm_mixer *m)
@@ -212,9 +212,9 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	x[6] = dd_hash(dd_hash(7, run * 32 + run1), run2);
 	x[7] = dd_hash(dd_hash(8, (uint32_t)fine), scale);
 	x[8] = dd_hash(dd_hash(9, run),
-			  (uint32_t)(dd_cm_clip(s->nonzero1, 7) * 16 + dd_cm_clip(s->nonzero2, 7)));
+		       (uint32_t)(dd_cm_clip(s->nonzero1, 7) * 16 + dd_cm_clip(s->nonzero2, 7)));
 	x[9] = dd_hash(dd_hash(10, run * 32 + run1),
-			  (uint32_t)(dd_cm_clip(s->nonzero1, 2) * 8 + dd_cm_clip(s->nonzero2, 2)));
+		       (uint32_t)(dd_cm_clip(s->nonzero1, 2) * 8 + dd_cm_clip(s->nonzero2, 2)));
 	x[10] = dd_hash(dd_hash(11, level), dd_hash((uint32_t)whole, slow));
 	x[11] = dd_hash(dd_hash(12, s->signs), run > 8 ? 8 : run);
 	x[12] = 13;
@@ -225,7 +225,7 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	}
 	x[13] = dd_hash(dd_hash(14, (uint32_t)((int64_t)near >> (low + 1))), (uint32_t)((int64_t)far >> 2 >> low)); /* low <= 62 */
 	x[14] = dd_hash(dd_hash(15, (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 8]) >> low, 20)),
-			   (uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
+			(uint32_t)dd_cm_clip((int64_t)(q1 - s->q[(int64_t)s->at - 16]) >> low, 20));
 	m->contexts = 15;
 	if (c->sides > 0 || (c->flags & DD_FLAG_SHAPES))
 		m->contexts = 20;

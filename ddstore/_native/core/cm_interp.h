@@ -118,7 +118,7 @@ DD_INLINE void dd_interp_contexts(const dd_interp *s, const dd_column *c, const 
 	x[9] = dd_hash(dd_hash(30, (uint32_t)dd_cm_round((ahead[3] - ahead[2]) * per * 2, 20)), (uint32_t)slope2);
 	x[10] = dd_hash(dd_hash(31, fast), parents * 32 + steep);
 	x[11] = dd_hash(dd_hash(32, dd_cm_log(s->fast_scale[2], (float)c->width, 4)),
-			   dd_cm_log(s->slow_scale[2], (float)c->width, 4) * 16 + set);
+			dd_cm_log(s->slow_scale[2], (float)c->width, 4) * 16 + set);
 	x[12] = dd_hash(dd_hash(33, (uint32_t)bend2), (uint32_t)learnt);
 	m->contexts = 13;
 	if (s->side != NULL) {
