@@ -80,6 +80,8 @@ typedef struct DdfdwTable {
 	AttrNumber id, t_min, t_max, n, time;
 } DdfdwTable;
 
+extern bool ddfdw_is_integer(Oid type);
+extern bool ddfdw_is_float(Oid type);
 extern bool ddfdw_is_number(Oid type);
 extern DdfdwSource ddfdw_parse_segment_column(const char *value);
 extern List *ddfdw_parse_segments(const char *value);

@@ -24,18 +24,6 @@ plain_column(Expr *expr, Index relid)
 	return IsA(expr, Var) && var->varno == (int)relid && var->varattno > 0 ? var : NULL;
 }
 
-static bool
-is_integer(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
-static bool
-is_float(Oid type)
-{
-	return type == FLOAT4OID || type == FLOAT8OID;
-}
-
 /* What the operator means in the order of numbers; 0 for nothing. */
 static StrategyNumber
 strategy_of(Oid operator, Oid type, bool *negated)
@@ -76,7 +64,7 @@ create_comparison(OpExpr *clause, Index relid, const DdfdwTable *table, PlanStat
 		return NULL;
 	type = exprType((Node *)value);
 	if (table->columns[var->varattno - 1].source != DDFDW_NATIVE || !OidIsValid(operator) ||
-		!(is_integer(var->vartype) ? is_integer(type) : is_float(var->vartype) && is_float(type)) ||
+		!(ddfdw_is_integer(var->vartype) ? ddfdw_is_integer(type) : ddfdw_is_float(var->vartype) && ddfdw_is_float(type)) ||
 		contain_var_clause((Node *)value) || (strategy = strategy_of(operator, type, &negated)) == 0)
 		return NULL;
 	filter = palloc0(sizeof *filter);

@@ -184,9 +184,21 @@ native_type(Oid type)
 }
 
 bool
+ddfdw_is_integer(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID;
+}
+
+bool
+ddfdw_is_float(Oid type)
+{
+	return type == FLOAT4OID || type == FLOAT8OID;
+}
+
+bool
 ddfdw_is_number(Oid type)
 {
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == FLOAT4OID || type == FLOAT8OID;
+	return ddfdw_is_integer(type) || ddfdw_is_float(type);
 }
 
 static void

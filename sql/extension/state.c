@@ -86,7 +86,7 @@ ddagg_state_create(const DdaggOutput *output, DdaggColumn *column, AttrNumber ke
 
 	state->kind = output->kind;
 	state->type = output->type;
-	state->is_float = output->type == FLOAT4OID || output->type == FLOAT8OID;
+	state->is_float = ddfdw_is_float(output->type);
 	state->collation = output->collation;
 	state->column = column;
 	state->key = key;

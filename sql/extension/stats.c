@@ -47,7 +47,7 @@ ddagg_column_bind(DdaggColumn *column, Relation companion, const DdfdwTable *tab
 	int length;
 
 	column->binding = binding;
-	column->is_float = binding->type == FLOAT4OID || binding->type == FLOAT8OID;
+	column->is_float = ddfdw_is_float(binding->type);
 	column->is_number = binding->source == DDFDW_NATIVE || binding->source == DDFDW_MOMENT || binding->source == DDFDW_TIME;
 	if (binding->source == DDFDW_TIME) {
 		column->min = table->t_min;
