@@ -101,6 +101,12 @@ extern DdfdwOption ddfdw_column_option(Oid foreign, AttrNumber attno);
 extern DdfdwSource ddfdw_column_source(Oid foreign, AttrNumber attno);
 extern Oid ddfdw_companion_oid(Oid foreign);
 
+/* ---- owner.c ---- */
+
+extern List *ddfdw_parents(Oid table);
+extern Oid ddfdw_owner(Oid foreign);
+extern void ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode);
+
 /* ---- rights.c ---- */
 
 extern void ddfdw_check_access(Oid foreign, Oid relation);

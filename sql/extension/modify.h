@@ -73,7 +73,6 @@ _Noreturn extern void ddfdw_too_late(const char *what, Relation hot);
 /* ---- owner.c ---- */
 
 extern Oid ddfdw_hot_table(Oid foreign);
-extern void ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode);
 extern Datum ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Datum *values, const char *nulls);
 
 #endif

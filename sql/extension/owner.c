@@ -24,35 +24,41 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+/* The tables that a table inherits from. */
+List *
+ddfdw_parents(Oid table)
+{
+	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	List *parents = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		parents = lappend_oid(parents, ((Form_pg_inherits)GETSTRUCT(tuple))->inhparent);
+	systable_endscan(scan);
+	table_close(inherits, AccessShareLock);
+	return parents;
+}
+
 /* The ordinary table that it inherits from, which takes its rows back. */
 Oid
 ddfdw_hot_table(Oid foreign)
 {
-	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-	Oid parent = InvalidOid;
-	int parents = 0;
+	List *parents = ddfdw_parents(foreign);
 
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(foreign));
-	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
-		parent = ((Form_pg_inherits)GETSTRUCT(tuple))->inhparent;
-		parents++;
-	}
-	systable_endscan(scan);
-	table_close(inherits, AccessShareLock);
-	if (parents != 1 || get_rel_relkind(parent) != RELKIND_RELATION)
+	if (list_length(parents) != 1 || get_rel_relkind(linitial_oid(parents)) != RELKIND_RELATION)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot change rows of foreign table \"%s\": it inherits from no table that could take them",
 					   get_rel_name(foreign)),
 				errhint("Manage a table with \"ddstore adopt\", and change that."));
-	return parent;
+	return linitial_oid(parents);
 }
 
-static Oid
-owner_of(Oid foreign)
+Oid
+ddfdw_owner(Oid foreign)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(foreign));
 	Oid owner;
@@ -68,14 +74,15 @@ owner_of(Oid foreign)
 void
 ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode)
 {
-	Oid owner = owner_of(foreign);
+	Oid owner = ddfdw_owner(foreign);
 
 	if (pg_class_aclcheck(relation, owner, mode) != ACLCHECK_OK)
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied for table %s", get_rel_name(relation)),
 				errdetail("The owner \"%s\" of foreign table \"%s\" may not %s.", GetUserNameFromId(owner, false),
 						  get_rel_name(foreign),
-						  mode == ACL_DELETE   ? "DELETE from it"
+						  mode == ACL_SELECT   ? "SELECT from it"
+						  : mode == ACL_DELETE ? "DELETE from it"
 						  : mode == ACL_INSERT ? "INSERT into it"
 						  : mode == ACL_UPDATE ? "lock rows of it"
 											   : "TRUNCATE it"));
@@ -109,7 +116,7 @@ ddfdw_call_as_owner(Oid foreign, const char *function, int nargs, Oid *types, Da
 	appendStringInfoChar(&query, ')');
 
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner_of(foreign), context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(ddfdw_owner(foreign), context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	result = SPI_execute_with_args(query.data, nargs, types, values, nulls, false, 0);
 	if (result != SPI_OK_SELECT)
