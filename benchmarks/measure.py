@@ -47,6 +47,8 @@ class Measured:
     """Values beyond the bound in exact arithmetic (float32: also as PostgreSQL subtracts); lossless: values changed."""
     codecs: str
     """Which of the peer's codecs made it, column by column, repeats left out."""
+    train_seconds: float = 0.0
+    """Of learned models, beside encoding."""
 
     @property
     def cell(self) -> Cell:
@@ -86,6 +88,7 @@ class _Run:
     decode: float
     worst: float
     beyond: int
+    train: float
 
 
 def measure_codec(cell: Cell, codec: Codec, values: Values, eps: NDArray[np.float64]) -> Measured:
@@ -136,6 +139,7 @@ def _total(cell: Cell, who: str, runs: list[_Run], values: Values, *, ours: bool
         worst=max(run.worst for run in runs),
         beyond=sum(run.beyond for run in runs),
         codecs=" / ".join(dict.fromkeys(run.codec for run in runs)),
+        train_seconds=sum(run.train for run in runs),
     )
 
 
@@ -149,13 +153,15 @@ def _run(codec: Codec, values: Values, eps: NDArray[np.float64], *, mask: bool) 
     """Pack, unpack, compare."""
     given, extra = _filled(values) if mask else (values, 0)
     given = np.ascontiguousarray(given)
+    begun = time.perf_counter()
+    codec.train(given, eps)
     started = time.perf_counter()
     parts = codec.pack(given, eps)
     packed = time.perf_counter()
     read = codec.unpack(parts, given.shape, given.dtype, eps)
     done = time.perf_counter()
     size = sum(map(len, parts)) + extra
-    return _Run(codec.label, size, packed - started, done - packed, *_errors(given, read, eps))
+    return _Run(codec.label, size, packed - started, done - packed, *_errors(given, read, eps), started - begun)
 
 
 def _errors(values: Values, read: Values, eps: NDArray[np.float64]) -> tuple[float, int]:

@@ -1,9 +1,10 @@
 """Compression ratio and speed of our profiles beside the peers', at the same bounds and in the same run.
 
 Ratio is 4 bytes x n / stored bytes, whatever the column's type (the paper's convention). Ours is in segments of the
-default size with every byte counted, models included; the peers get whole columns and are told their length, type and
-bound for free. The bound is ``eps`` times the standard deviation of the rows used, a number with "abs" behind it is in
-the column's own unit, and 0 is lossless. Timestamps are not part of it, and short series of one set are one column.
+default size with every byte counted, models included (--train: density nets, where they pay); the peers get whole
+columns and are told their length, type and bound for free. The bound is ``eps`` times the standard deviation of the
+rows used, a number with "abs" behind it is in the column's own unit, and 0 is lossless. Timestamps are not part of it,
+and short series of one set are one column.
 
     python -m benchmarks.ratio --data DIR --sets pow dna gas:1 --eps 0.1 0.1abs --rows 200000
 """
@@ -24,8 +25,9 @@ from numpy.typing import NDArray
 
 from benchmarks import common, plots, summary
 from benchmarks.measure import LOSSLESS, Cell, Measured, measure_codec, measure_peer
-from benchmarks.ours import PROFILES
+from benchmarks.ours import PROFILES, Ours
 from benchmarks.peers import Values, load_peers
+from ddstore.profiles import Profile
 
 EPS = ("0.3", "0.1", "0.01", "0.001", LOSSLESS)
 PAPER = (Cell("pow", "0.1abs"), Cell("dna", "0.1abs"))
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for line in missing:
         print(line, file=sys.stderr)
     results: list[Measured] = []
-    for done, measured in enumerate(_run(cells, given.data, given.rows, given.jobs), 1):
+    for done, measured in enumerate(_run(cells, given.data, given.rows, given.jobs, given.train), 1):
         results += measured
         print(f"{done}/{len(cells)} {' '.join(measured[0].cell)}", file=sys.stderr)
     path = common.save(given.out, given.name, Measured.header(), [result.row() for result in results])
@@ -57,13 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(picture)
 
 
-def measure_cell(cell: Cell, folder: Path, rows: int | None) -> list[Measured]:
+def measure_cell(cell: Cell, folder: Path, rows: int | None, train: float = 0.0) -> list[Measured]:
     """Every profile on one cell; lossless peers where nothing may be lost, lossy ones elsewhere."""
     values = values_of(folder, cell.set, rows)
     eps = bounds_of(values, cell.eps)
     peers, _ = load_peers()
     return [
         *(measure_codec(cell, profile, values, eps) for profile in PROFILES),
+        *(measure_codec(cell, learned, values, eps) for learned in (Ours(Profile.ARCHIVE, train),) if train > 0),
         *(measure_peer(cell, peer, values, eps) for peer in peers if peer.lossless == (cell.eps == LOSSLESS)),
     ]
 
@@ -75,14 +78,21 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--eps", nargs="+", help=f"default: {' '.join(EPS)}, and the paper's 0.1abs on pow and dna")
     options.add_argument("--rows", type=int, help="only this many rows of each set, the first")
     options.add_argument("--jobs", type=int, default=1, help="cells at once (%(default)s); speeds suffer")
+    options.add_argument(
+        "--train",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="and archive with a density net, trained for so long a column",
+    )
     options.add_argument("--name", default="ratio", help="name of the results (%(default)s)")
     options.add_argument("--out", type=Path, default=common.RESULTS, help="folder of CSV and plots (%(default)s)")
     options.add_argument("--no-plots", dest="plots", action="store_false")
     return options
 
 
-def _run(cells: list[Cell], folder: Path, rows: int | None, jobs: int) -> Iterator[list[Measured]]:
-    work = partial(measure_cell, folder=folder, rows=rows)
+def _run(cells: list[Cell], folder: Path, rows: int | None, jobs: int, train: float) -> Iterator[list[Measured]]:
+    work = partial(measure_cell, folder=folder, rows=rows, train=train)
     if jobs == 1:
         yield from map(work, cells)
         return

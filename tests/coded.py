@@ -5,8 +5,10 @@ What the product would choose is no matter here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from ddstore.codec.format import (
     dtype_of,
     type_code,
 )
+from ddstore.codec.model import pack_model
 
 Side = tuple[int, int, NDArray[Any]]
 """Checksum, type and values of a column that another one is conditioned on."""
@@ -43,6 +46,7 @@ class Coded:
     n: int
     residual: bytes
     sides: tuple[Side, ...] = ()
+    model: bytes = b""
 
 
 WAYS = (
@@ -53,6 +57,23 @@ WAYS = (
     (Coder.CM, Mode.ADAPTIVE),
     (Coder.CM, Mode.INTERP),
 )
+
+
+def random_net(seed: int = 1, lags: Sequence[int] = (1, 2, 3, 5, 9, 30), hidden: tuple[int, int] = (7, 33)) -> bytes:
+    """A density net that nobody trained: its weights are noise, its distributions wide, narrow or far off."""
+    rng = np.random.default_rng(seed)
+    parts = [
+        struct.pack("<4sBBBBf2d", b"DNET", 1, len(lags), *hidden, 2.5, 20.0, 30.0),
+        np.array(lags, "<u2").tobytes(),
+    ]
+    for inputs, outputs in pairwise((len(lags) + 16, *hidden, 12)):
+        parts.append(rng.integers(5, 11, outputs, dtype=np.uint8).tobytes())
+        parts.append(rng.integers(-9000, 9000, outputs).astype("<i2").tobytes())
+        parts.append(rng.integers(-128, 128, outputs * inputs).astype(np.int8).tobytes())
+    return pack_model(b"".join(parts))
+
+
+NET = random_net()
 
 
 def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.int64], **other: Any) -> bytes:
@@ -97,6 +118,10 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
     for mode in (Mode.LATTICE, Mode.ADAPTIVE):
         for kind in NATIVE_TYPES:
             yield _encode(rng, Coder.CM, mode, kind, n, kind == "float4", 0, far=kind == "int8", shapes=True)
+    for kind in NATIVE_TYPES:  # last: the columns before are what they were before there was a net
+        for exceptions in (False, True):
+            yield _encode(rng, Coder.NET, Mode.LATTICE, kind, n, exceptions, 0)
+    yield _encode(rng, Coder.NET, Mode.LATTICE, "int8", n, False, 0, far=True)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -148,17 +173,20 @@ def _encode(
         index,
         flags=flags,
         **lattice,
-        drift=int(rng.integers(-2, 3)),
-        centre=Centre.LINEAR if coder is not Coder.CM and rng.random() < 0.5 else Centre.LAST,
+        drift=0 if coder is Coder.NET else int(rng.integers(-2, 3)),
+        centre=Centre.LINEAR if coder not in (Coder.CM, Coder.NET) and rng.random() < 0.5 else Centre.LAST,
         classes=classes,
         bits=rng.integers(0, 2 ** (8 * dtype_of(kind).itemsize), n, dtype=np.uint64, endpoint=False),
+        model=NET if coder is Coder.NET else None,
+        base=7 if coder is Coder.NET else 0,
+        unit=0.03 if coder is Coder.NET else 0.0,
         width=int(rng.integers(1, 9)) if mode is Mode.INTERP else 1,
         stride=int(rng.integers(0, 6)) if mode is Mode.INTERP else 0,
         sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
     )
     contents = "odd" if exceptions else "full" if far else "plain"
     name = f"{coder.name}-{mode.name}-{kind}-{contents}-{'shapes' if shapes else sides}".lower()
-    return Coded(name, kind, n, residual, tuple(other))
+    return Coded(name, kind, n, residual, tuple(other), NET if coder is Coder.NET else b"")
 
 
 def _side(rng: np.random.Generator, index: NDArray[np.int64], k: int) -> Side:

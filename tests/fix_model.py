@@ -21,6 +21,16 @@ def periodic(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float6
     return wave + rng.normal(0, 0.5, n)  # what has been is not seen again to the letter
 
 
+def chaos(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A Lozi map: each value follows from the last two, but a coder that starts afresh takes long to find out how."""
+    rng = np.random.default_rng(seed)
+    x, y, values = 0.1, 0.1, np.empty(n)
+    for i, noise in enumerate(rng.normal(0, 0.002, n)):
+        x, y = 1 - 1.7 * abs(x) + y, 0.5 * x
+        values[i] = x + noise
+    return np.rint(values * 100)
+
+
 def train_small() -> Model:
     """Trained for a few epochs; enough to beat the last value on :func:`periodic`."""
     from ddstore.model import encode_latents, train_btae
@@ -46,6 +56,23 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         )
 
     monkeypatch.setattr(ddstore.model, "train_btae", trained)
+    return chosen
+
+
+@pytest.fixture
+def net_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Train density nets for this many steps, not for some seconds."""
+    chosen = [500]
+    pytest.importorskip("torch", reason="training needs torch")
+    import ddstore.model
+
+    really = ddstore.model.train_net
+
+    def trained(stretches: Any, *, mean: float, std: float, seed: int, budget_seconds: float) -> Any:
+        assert budget_seconds > 0
+        return really(stretches, mean=mean, std=std, seed=seed, budget_seconds=600, max_steps=chosen[0], device="cpu")
+
+    monkeypatch.setattr(ddstore.model, "train_net", trained)
     return chosen
 
 

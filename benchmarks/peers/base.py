@@ -51,6 +51,9 @@ class Codec(ABC):
     def unpack(self, parts: Sequence[bytes], shape: tuple[int, int], dtype: Any, eps: NDArray[np.float64]) -> Values:
         """Decompress to an array of this shape and dtype."""
 
+    def train(self, values: Values, eps: NDArray[np.float64]) -> None:  # noqa: B027, most have nothing to train
+        """Learn from the columns that are packed next, on a clock of its own."""
+
 
 class ColumnCodec(Codec):
     """A codec that knows one column only."""

@@ -15,8 +15,8 @@ from ddstore import _native
 from ddstore.codec import archive, tube
 from ddstore.codec.column import Column
 from ddstore.codec.lattice import Lattice, rephased
-from ddstore.codec.model import Model
-from ddstore.codec.select import Coded, Plan, Rows, Way, drift_of
+from ddstore.codec.model import Model, Net
+from ddstore.codec.select import Coded, Density, Plan, Rows, Way, drift_of
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
@@ -46,7 +46,7 @@ class Asked:
     model: bytes | None
 
     @classmethod
-    def of(cls, column: Column, profile: Profile, model: Model | None) -> Asked | None:
+    def of(cls, column: Column, profile: Profile, model: Model | Net | None) -> Asked | None:
         """None where each value has a bound of its own: then lattices differ from segment to segment."""
         if not isinstance(column.allowed, float) or len(column.usable) == 0:
             return None
@@ -124,6 +124,9 @@ class Choice:
         if isinstance(self.way, Plan):
             drift = drift_of(rows)[0] if self.way.drift else 0
             return replace(self.way, rows=rows, drift=drift).code()
+        if isinstance(self.way, Density):
+            density = Density.of(rows, self.way.net)
+            return None if density is None else density.code()
         way = archive.again(self.way, column, rows, sides)
         return None if way is None else way.code(None)
 

@@ -10,11 +10,11 @@ from ddstore.codec.choice import Asked, Choice, Path, on_cheaper_path
 from ddstore.codec.column import Column
 from ddstore.codec.format import Coder, Mode
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
-from ddstore.codec.model import Model
+from ddstore.codec.model import Model, Net
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
-__all__ = ["smallest"]
+__all__ = ["cheapest_path", "smallest"]
 
 # With more exact rows than this share a lattice is not worth a trial beside another.
 _ESCAPES_TOLERATED = 0.02
@@ -22,7 +22,7 @@ _ESCAPES_TOLERATED = 0.02
 _DEAR = 8
 # What a coder that takes ten times as long to decode has to save: a share of the size, by profile.
 _SAVING = {Profile.BALANCED: 0.065, Profile.ARCHIVE: 0.0}
-_TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2}
+_TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2, Coder.NET: 2}
 # Ways that cost this much more on a stretch are given all rows, too: a share, and bits of a row, which a stretch tells
 # the worse the fewer there are of them. The archive profile has the time to ask more of them.
 _TIED = {Profile.BALANCED: (0.02, 0.02), Profile.ARCHIVE: (0.03, 0.04)}
@@ -33,7 +33,7 @@ def smallest(
     column: Column,
     bound: Bound,
     profile: Profile,
-    model: Model | None,
+    model: Model | Net | None,
     sides: Sequence[Side],
     before: Choice | None = None,
 ) -> tuple[select.Coded, Choice | None]:
@@ -61,7 +61,7 @@ def smallest(
 
 
 def _searched(
-    column: Column, rows: select.Rows, profile: Profile, model: Model | None, sides: Sequence[Side]
+    column: Column, rows: select.Rows, profile: Profile, model: Model | Net | None, sides: Sequence[Side]
 ) -> tuple[select.Coded, Path | None]:
     """The smallest coding of rows, and the path inside the bound that was looked at."""
     best = select.encode(rows, Coder.RANS)
@@ -73,9 +73,9 @@ def _searched(
         paths.append(finer.rows)
         best = min(best, select.encode(finer.rows, Coder.RANS), key=lambda coded: coded.size)
     found = [best]
-    if model is not None:
+    if isinstance(model, Model):
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
-    found += _tried(column, paths, which, best, sides, profile)
+    found += _tried(column, paths, which, best, sides, profile, model if isinstance(model, Net) else None)
     return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile)), finer
 
 
@@ -90,6 +90,14 @@ def _cheaper_path(column: Column, rows: select.Rows, which: slice, profile: Prof
     return on_cheaper_path(column, rows, part.costs) if any(a < b for a, b in pairs) else None
 
 
+def cheapest_path(column: Column, bound: Bound) -> select.Rows:
+    """A column on the lattice, and on the path inside the bound, that it is likely to be coded on."""
+    rows, _ = column.on(_cheapest_lattice(column, bound))
+    best = select.encode(rows, Coder.RANS)
+    finer = on_cheaper_path(column, rows) if _may_search(column, rows, best) else None
+    return finer.rows if finer is not None and select.encode(finer.rows, Coder.RANS).size < best.size else rows
+
+
 def _cost(size: float, coder: Coder, profile: Profile) -> float:
     """A size that a coder ten times as slow has to undercut by the profile's share."""
     return float(size / (1.0 - _SAVING[profile]) ** _TENS[coder])
@@ -102,6 +110,7 @@ def _tried(
     best: select.Coded,
     sides: Sequence[Side],
     profile: Profile,
+    net: Net | None,
 ) -> Iterator[select.Coded]:
     """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
     mixed = min((_trial(path, Coder.MIX, which) for path in paths), key=lambda trial: trial.bits)
@@ -112,6 +121,9 @@ def _tried(
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
         trials += archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)
+    if net is not None:
+        densities = (select.Density.of(path, net) for path in paths)
+        trials += [select.Trial.of(density, which) for density in densities if density is not None]
     yield from _finals(trials, static, profile)
 
 

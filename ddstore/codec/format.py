@@ -62,6 +62,7 @@ class Coder(IntEnum):
     RANS = 1
     CM = 2
     BSC = 3
+    NET = 4
 
 
 class LatticeKind(IntEnum):

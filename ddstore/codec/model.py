@@ -1,4 +1,4 @@
-"""A series' shared model, as the codec sees it: bytes that decode, and a function that finds latents."""
+"""A series' shared model, as the codec sees it: bytes that decode, and for a BTAE a function that finds latents."""
 
 from __future__ import annotations
 
@@ -12,14 +12,47 @@ from numpy.typing import NDArray
 from ddstore import _native
 from ddstore.errors import CorruptSegment
 
-__all__ = ["Model", "is_damaged", "pack_model"]
+__all__ = ["Model", "Net", "is_damaged", "is_net", "pack_model"]
 
 FindLatents = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
 
-def pack_model(btae: bytes) -> bytes:
-    """The bytes of ``ddstore.model.bytes`` for a BTAE section: the section, then its CRC32C (little-endian)."""
-    return btae + _native.crc32c(btae).to_bytes(4, "little")
+def pack_model(section: bytes) -> bytes:
+    """The bytes of ``ddstore.model.bytes`` for a BTAE or DNET section: the section, then its CRC32C (little-endian)."""
+    return section + _native.crc32c(section).to_bytes(4, "little")
+
+
+def is_net(data: bytes) -> bool:
+    """Whether these are the bytes of a density net."""
+    return data[:4] == b"DNET"
+
+
+def _describe(data: bytes) -> tuple[str, int, int, float, float]:
+    try:
+        return _native.describe_model(data)
+    except _native.CorruptError as error:
+        raise CorruptSegment(f"damaged model: {error}", remedy="Restore ddstore.model from a backup.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A density net to encode with: coder ``net``.
+
+    Args:
+        data: what decoding needs, as :func:`pack_model` makes it.
+
+    Raises:
+        CorruptSegment: ``data`` is damaged.
+    """
+
+    data: bytes
+    mean: float = field(init=False)
+    std: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        *_, mean, std = _describe(self.data)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
 
 def is_damaged(data: bytes) -> bool:
@@ -51,10 +84,7 @@ class Model:
     std: float = field(init=False)
 
     def __post_init__(self) -> None:
-        try:
-            window, _, mean, std = _native.describe_model(self.data)
-        except _native.CorruptError as error:
-            raise CorruptSegment(f"damaged model: {error}", remedy="Restore ddstore.model from a backup.") from None
+        _, window, _, mean, std = _describe(self.data)
         for name, value in (("window", window), ("mean", mean), ("std", std)):
             object.__setattr__(self, name, value)
 

@@ -21,7 +21,7 @@ from ddstore.codec.bound_check import violations
 from ddstore.codec.choice import Choice
 from ddstore.codec.column import Column
 from ddstore.codec.format import FLAG_SIDES, Coder, RowClass, as_native, code_of, dtype_of, type_code
-from ddstore.codec.model import Model, is_damaged
+from ddstore.codec.model import Model, Net, is_damaged
 from ddstore.codec.select import Coded
 from ddstore.codec.side import Side, lattice_units
 from ddstore.config import Config
@@ -79,7 +79,7 @@ def encode_column(
     type: str,
     bound: Bound,
     profile: Profile = Profile.BALANCED,
-    model: Model | None = None,
+    model: Model | Net | None = None,
     sides: Sequence[Side] = (),
     before: Choice | None = None,
 ) -> EncodedColumn:
@@ -105,7 +105,7 @@ def encode_column(
     return replace(verified(column, best, model, [given[crc] for crc in needs(best.residual)]), choice=choice)
 
 
-def verified(column: Column, best: Coded, model: Model | None, sides: Sequence[Values] = ()) -> EncodedColumn:
+def verified(column: Column, best: Coded, model: Model | Net | None, sides: Sequence[Values] = ()) -> EncodedColumn:
     """Hand out a column that was just coded, if it decodes to what it should.
 
     Args:

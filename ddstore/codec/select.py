@@ -27,11 +27,25 @@ from ddstore.codec.format import (
     type_code,
 )
 from ddstore.codec.lattice import Lattice
-from ddstore.codec.model import Model
+from ddstore.codec.model import Model, Net
 from ddstore.codec.sample import STRETCHES, sample, stretch
 from ddstore.codec.side import SideUse
 
-__all__ = ["LEARNT", "Coded", "Plan", "Rows", "Trial", "Way", "drift_of", "encode", "learned", "plan", "price"]
+__all__ = [
+    "LEARNT",
+    "Coded",
+    "Density",
+    "Plan",
+    "Rows",
+    "Trial",
+    "Way",
+    "drift_of",
+    "encode",
+    "learned",
+    "place",
+    "plan",
+    "price",
+]
 
 LEARNT = 8192
 """Rows on end, at least, after which a coder that learns shows what it is worth."""
@@ -66,7 +80,7 @@ class Coded:
     @property
     def uses_model(self) -> bool:
         """Whether decoding needs the shared model."""
-        return self.mode is Mode.BTAE
+        return self.mode is Mode.BTAE or self.coder is Coder.NET
 
     @property
     def size(self) -> int:
@@ -138,6 +152,7 @@ class Rows:
         stride: int = 0,
         sides: Sequence[SideUse] = (),
         shapes: bool = False,
+        unit: float = 0.0,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         n, classes, lattice = len(self.values), self.classes, self.lattice
@@ -183,6 +198,7 @@ class Rows:
             width=width,
             stride=stride,
             sides=[use.native for use in sides],
+            unit=unit,
         )
 
 
@@ -270,6 +286,57 @@ class Plan:
         return self.rows.price(self.run())
 
 
+@dataclass(frozen=True, slots=True)
+class Density:
+    """Rows coded by a density net."""
+
+    rows: Rows
+    net: Net
+    base: int
+    unit: float
+
+    coder = Coder.NET
+
+    @classmethod
+    def of(cls, rows: Rows, net: Net) -> Density | None:
+        """None when the net's units do not reach this lattice."""
+        at = place(rows.lattice, net.mean, net.std)
+        return None if at is None else cls(rows, net, *at)
+
+    def run(self) -> bytes | None:
+        """The bytes; None when raw ones are fewer."""
+        return self.rows.run(
+            Mode.LATTICE, Centre.LAST, coder=Coder.NET, base=self.base, unit=self.unit, model=self.net.data
+        )
+
+    def on_part(self, which: slice) -> bytes | None:
+        """The bytes of some of the rows; None when raw ones are fewer."""
+        return replace(self, rows=self.rows.part(which)).run()
+
+    def code(self, residual: bytes | None = None) -> Coded | None:
+        """All rows in bytes, which may be known; None when raw ones are fewer."""
+        residual, rows = residual or self.run(), self.rows
+        if residual is None:
+            return None
+        return Coded(residual, None, Mode.LATTICE, rows.lattice, rows.escapes, Coder.NET, way=self)
+
+    def bare(self) -> Density:
+        """The same without any rows."""
+        return replace(self, rows=self.rows.none())
+
+
+def place(lattice: Lattice, mean: float, std: float) -> tuple[int, float] | None:
+    """Where a mean is on a lattice, and how many deviations an index is; None where that means nothing."""
+    if lattice.kind not in (LatticeKind.GRID, LatticeKind.STEP):
+        return None
+    if lattice.kind is LatticeKind.GRID:
+        unit, origin = lattice.mul / lattice.den, lattice.add / lattice.den
+    else:
+        unit, origin = lattice.step, lattice.offset
+    base, share = (mean - origin) / unit, unit / std
+    return (round(base), share) if abs(base) < 2.0**62 and 1e-15 < share < 1e15 else None
+
+
 def encode(rows: Rows, coder: Coder) -> Coded:
     """Code rows around the centre that does best on a sample of them, or as a line, or raw.
 
@@ -338,19 +405,15 @@ def drift_of(rows: Rows) -> tuple[int, bool]:
 
 def learned(rows: Rows, coder: Coder, model: Model) -> Coded | None:
     """Code around the BTAE's prediction; None when the model's units do not reach this lattice."""
-    lattice = rows.lattice
-    if lattice.kind not in (LatticeKind.GRID, LatticeKind.STEP):
+    at = place(rows.lattice, model.mean, model.std)
+    if at is None:
         return None
-    if lattice.kind is LatticeKind.GRID:
-        unit, origin = lattice.mul / lattice.den, lattice.add / lattice.den
-    else:
-        unit, origin = lattice.step, lattice.offset
-    scale = model.std / unit * 2.0**20  # the decoder's unit is 2**-32 per 2**-12 standard deviations
-    base = (model.mean - origin) / unit
-    if not 1 <= scale < _SCALE_MAX or not abs(base) < 2.0**62:
+    base, unit = at
+    scale = 2.0**20 / unit  # the decoder's unit is 2**-32 per 2**-12 standard deviations
+    if not 1 <= scale < _SCALE_MAX:
         return None
     latents = model.latents(rows.values, rows.plain)
     residual = rows.run(
-        Mode.BTAE, Centre.MODEL, coder=coder, base=round(base), scale=round(scale), latents=latents, model=model.data
+        Mode.BTAE, Centre.MODEL, coder=coder, base=base, scale=round(scale), latents=latents, model=model.data
     )
     return None if residual is None else Coded(residual, latents, Mode.BTAE, rows.lattice, rows.escapes, coder)

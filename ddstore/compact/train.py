@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,10 @@ from ddstore.bounds import Bound
 from ddstore.codec.bound_check import absolute_bound
 from ddstore.codec.format import as_native
 from ddstore.codec.lattice import find_grid
-from ddstore.codec.model import Model, pack_model
+from ddstore.codec.model import Model, Net, is_net, pack_model
 from ddstore.codec.segment import EncodedColumn, encode_column
 from ddstore.codec.side import Side
+from ddstore.compact.density import NET_BYTES, train_density
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.policy import CompactOptions, SeriesReport
 from ddstore.compact.trials import Trials
@@ -27,7 +29,7 @@ from ddstore.db.queries import sql
 from ddstore.errors import DDStoreError, NotInstalled
 from ddstore.profiles import Profile
 
-__all__ = ["SeriesModel", "SettledColumns", "Trainer", "least_rows", "load_models"]
+__all__ = ["Sample", "SeriesModel", "SettledColumns", "Trainer", "least_rows", "load_models"]
 
 #: Segments this much larger per sample than the model's record promises: the series has changed, train anew.
 DRIFT = 1.25
@@ -36,7 +38,10 @@ _WINDOW = 128  # samples the BTAE sees at once
 _LATENT_BITS = 32 / _WINDOW  # per sample: what even a perfect prediction costs
 _MODEL_BYTES = 50_000  # what a decoder and its encoder take, rounded down
 _SECONDS_PER_MODEL = 20.0
+_NETS_SHARE = 0.25  # of the time that is left; a density net gets better for minutes
 _LEAST_SECONDS = 2.0
+# What a density net may save of a column's bits, at best.
+_NETS_BEST = 0.25
 # A model is shared by many segments or it does not pay: by this many, or by fewer long ones of as many rows.
 _LEAST_SEGMENTS, _LEAST_ROWS = 4, 65_536
 # Trials encode this many segments, or fewer long ones of as many rows.
@@ -71,8 +76,10 @@ class SeriesModel:
         """Bytes that are stored for it."""
         return len(self.data) + len(self.encoder or b"")
 
-    def codec(self) -> Model | None:
+    def codec(self) -> Model | Net | None:
         """Return the model as the codec takes it; None where it can decode but not encode: no encoder, or no torch."""
+        if is_net(self.data):
+            return Net(self.data)
         if self.encoder is None:
             return None
         try:
@@ -142,7 +149,7 @@ def _encode(
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
     """One column of the rows at hand, which fill at least one segment of ``segment_rows``."""
 
     values: NDArray[Any]
@@ -202,21 +209,20 @@ class Trainer:
         if profile is Profile.FAST:  # no room for a model in its decode budget
             return current
         this = (plan.table.id, column.id, plan.key)
-        seconds = self._grant()
-        if seconds is None or this in self._tried:
+        if self._grant(_SECONDS_PER_MODEL) is None or this in self._tried:
             return current
         if options.train == "auto" and (why := self._trials.too_soon(plan, column, bound)) is not None:
             self._tried.add(this)
             report.note(f"{column.name}: {why}")
             return current
-        sample = _Sample(values, valid, column.type, bound, profile, min(segment_rows, len(values)), before)
+        sample = Sample(values, valid, column.type, bound, profile, min(segment_rows, len(values)), before)
         if current is not None:
             if not _drifted(current, sample):
                 return current
             report.note(f"{column.name}: the model of the segments so far has drifted")
         self._tried.add(this)
         try:
-            return self._try(plan, column, sample, current, seconds)
+            return self._try(plan, column, sample, current)
         except NotInstalled as error:  # remembered by nobody: torch may be there the next time
             report.note(f"no learned model: {error}")
         except _DoesNotPay as error:
@@ -224,28 +230,27 @@ class Trainer:
             self._trials.record(plan, column, bound, str(error), error.bits_per_sample)
         return current
 
-    def _try(
-        self, plan: SeriesPlan, column: ManagedColumn, sample: _Sample, current: SeriesModel | None, seconds: float
-    ) -> SeriesModel:
-        """Train a model and return it if it pays: bits saved on the planned rows against bits stored."""
-        windows, eps = _windows(sample), _half_bin(sample)
-        if eps is None or len(windows) < 2:
-            raise _DoesNotPay("a learned model needs finite values on a grid, or a bound above 0", None)
+    def _try(self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, current: SeriesModel | None) -> SeriesModel:
+        """Train a density net (profile archive) or a BTAE and return the first that pays."""
         without, _ = sample.bits_per_sample(current)
-        if self._options.train == "auto" and (without - _LATENT_BITS) * plan.rows <= 8 * _MODEL_BYTES:
-            raise _DoesNotPay(
-                f"a learned model would not pay, however good ({plan.rows} rows at {without:.3f} bits/sample)", without
-            )
+        if sample.profile is not Profile.ARCHIVE:
+            return self._pays(plan, sample, without, self._train(plan, column, sample, current, without))
         try:
-            trained = self._train(plan, column, windows, eps, current, seconds)
+            return self._pays(plan, sample, without, self._train_net(plan, column, sample, current, without))
+        except _DoesNotPay as first:
+            try:
+                return self._pays(plan, sample, without, self._train(plan, column, sample, current, without))
+            except _DoesNotPay as second:
+                raise _DoesNotPay(f"{first}; {second}", without) from None
+
+    def _pays(self, plan: SeriesPlan, sample: Sample, without: float, trained: SeriesModel) -> SeriesModel:
+        """Return a model if it pays: bits saved on the planned rows against bits stored."""
+        name = "density net" if is_net(trained.data) else "learned model"
+        with _turned_down(without):
             cost, used = sample.bits_per_sample(trained)
-        except NotInstalled:
-            raise
-        except (DDStoreError, ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeError
-            raise _DoesNotPay(f"training failed: {error}", without) from error
         if not used or (without - cost) * plan.rows <= 8 * trained.size:
             raise _DoesNotPay(
-                f"a learned model of {trained.size} bytes would not pay "
+                f"a {name} of {trained.size} bytes would not pay "
                 f"({cost:.3f} against {without:.3f} bits/sample, {plan.rows} rows)",
                 without,
             )
@@ -255,37 +260,85 @@ class Trainer:
         return trained
 
     def _train(
-        self,
-        plan: SeriesPlan,
-        column: ManagedColumn,
-        windows: NDArray[np.float32],
-        eps: float,
-        parent: SeriesModel | None,
-        seconds: float,
+        self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, parent: SeriesModel | None, without: float
     ) -> SeriesModel:
         from ddstore.model import train_btae  # torch: only when something is trained
 
-        started = time.monotonic()
-        try:
+        windows, eps = _windows(sample), _half_bin(sample)
+        if eps is None or len(windows) < 2:
+            raise _DoesNotPay("a learned model needs finite values on a grid, or a bound above 0", None)
+        self._screen(plan, without, (without - _LATENT_BITS) * plan.rows <= 8 * _MODEL_BYTES, "learned model")
+        with self._training(_SECONDS_PER_MODEL, without) as seconds:
             trained = train_btae(windows, eps=eps, seed=self._options.seed, budget_seconds=seconds)
+        return SeriesModel(
+            plan.table.id,
+            column.id,
+            plan.key,
+            pack_model(trained.weights),
+            trained.encoder,
+            _replacing(parent, trained.record),
+        )
+
+    def _train_net(
+        self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, parent: SeriesModel | None, without: float
+    ) -> SeriesModel:
+        self._screen(plan, without, _NETS_BEST * without * plan.rows <= 8 * NET_BYTES, "density net")
+        with self._training(max(_SECONDS_PER_MODEL, _NETS_SHARE * self._left), without) as seconds:
+            data, record = train_density(
+                sample.values,
+                sample.valid,
+                type=sample.type,
+                bound=sample.bound,
+                segment_rows=sample.segment_rows,
+                seed=self._options.seed,
+                seconds=seconds,
+            )
+        return SeriesModel(plan.table.id, column.id, plan.key, data, None, _replacing(parent, record))
+
+    def _screen(self, plan: SeriesPlan, without: float, hopeless: bool, name: str) -> None:
+        if self._options.train == "auto" and hopeless:
+            raise _DoesNotPay(
+                f"a {name} would not pay, however good ({plan.rows} rows at {without:.3f} bits/sample)", without
+            )
+
+    @contextmanager
+    def _training(self, most: float, without: float) -> Iterator[float]:
+        """Seconds to train for, which are then counted."""
+        seconds, started = self._grant(most), time.monotonic()
+        if seconds is None:
+            raise _DoesNotPay("no time is left for training", without)
+        try:
+            with _turned_down(without):
+                yield seconds
         finally:
             self._left -= time.monotonic() - started
-        record = dict(trained.record)
-        if parent is not None:
-            record["replaces"] = parent.id
-        return SeriesModel(plan.table.id, column.id, plan.key, pack_model(trained.weights), trained.encoder, record)
 
-    def _grant(self) -> float | None:
+    def _grant(self, most: float) -> float | None:
         if self._options.train == "always":
             return self._options.train_seconds or None
-        granted = min(_SECONDS_PER_MODEL, self._left)
+        granted = min(most, self._left)
         return granted if granted >= _LEAST_SECONDS else None
 
 
-def _drifted(model: SeriesModel, sample: _Sample) -> bool:
+@contextmanager
+def _turned_down(without: float) -> Iterator[None]:
+    """What goes wrong meanwhile is a model that does not pay."""
+    try:
+        yield
+    except NotInstalled:
+        raise
+    except (DDStoreError, ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeError
+        raise _DoesNotPay(f"training failed: {error}", without) from error
+
+
+def _replacing(parent: SeriesModel | None, record: dict[str, Any]) -> dict[str, Any]:
+    return record if parent is None else record | {"replaces": parent.id}
+
+
+def _drifted(model: SeriesModel, sample: Sample) -> bool:
     """Whether a model falls short of its promise, as far as that can be told: another profile costs other bits."""
     promised = model.record.get("bits_per_sample")
-    if promised is None or model.encoder is None or model.record.get("profile") != sample.profile:
+    if promised is None or model.codec() is None or model.record.get("profile") != sample.profile:
         return False
     return sample.bits_per_sample(model)[0] > DRIFT * float(promised)
 
@@ -298,7 +351,7 @@ class _DoesNotPay(Exception):
         self.bits_per_sample = bits_per_sample
 
 
-def _windows(sample: _Sample) -> NDArray[np.float32]:
+def _windows(sample: Sample) -> NDArray[np.float32]:
     """Windows as encoding will cut them, (N, T) float32 in raw units: from the start of each segment, gaps filled."""
     with np.errstate(over="ignore"):
         values = sample.values.astype(np.float32)
@@ -312,7 +365,7 @@ def _windows(sample: _Sample) -> NDArray[np.float32]:
     return segments[:, : rows // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
 
 
-def _half_bin(sample: _Sample) -> float | None:
+def _half_bin(sample: Sample) -> float | None:
     """Half the width of a residual bin; None when values neither tolerate an error nor lie on a grid."""
     values = sample.values[sample.valid]
     values = values[np.isfinite(values)]

@@ -1,6 +1,7 @@
 """Training: the only package that needs torch, and nothing that reads stored data imports it.
 
-``btae`` is the model, ``losses`` what it minimises, ``train`` how, ``quantize`` the bytes the C core decodes.
+``btae`` is one model, ``losses`` what it minimises, ``train`` how; ``net`` and ``train_net`` are the same of the other,
+the density net; ``quantize`` makes the bytes that the C core decodes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,20 @@ except ImportError as error:
     ) from error
 
 from ddstore.model.btae import BTAE, BTAEConfig
-from ddstore.model.train import Progress, TrainedBTAE, encode_latents, train_btae
+from ddstore.model.net import NetConfig
+from ddstore.model.train import Progress, TrainedBTAE, draw_sample, encode_latents, train_btae
+from ddstore.model.train_net import Stretch, TrainedNet, train_net
 
-__all__ = ["BTAE", "BTAEConfig", "Progress", "TrainedBTAE", "encode_latents", "train_btae"]
+__all__ = [
+    "BTAE",
+    "BTAEConfig",
+    "NetConfig",
+    "Progress",
+    "Stretch",
+    "TrainedBTAE",
+    "TrainedNet",
+    "draw_sample",
+    "encode_latents",
+    "train_btae",
+    "train_net",
+]

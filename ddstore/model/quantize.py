@@ -18,7 +18,7 @@ from torch import Tensor
 from ddstore.errors import CorruptSegment
 from ddstore.model.btae import INT8, INT16, Q_GATE, Q_POS, Q_SCORE, BTAEConfig, Decoder, Encoder, Linear, row_scales
 
-__all__ = ["load_decoder", "load_encoder", "pack_decoder", "pack_encoder"]
+__all__ = ["load_decoder", "load_encoder", "pack_decoder", "pack_encoder", "pack_linear"]
 
 _HEADER = struct.Struct("<4sBBHHHI2d")  # magic, version, layers, window, latents, patch, 0, mean, std
 _DECODER, _ENCODER, _VERSION = b"BTAE", b"BTEN", 1
@@ -29,16 +29,23 @@ def pack_decoder(decoder: Decoder, config: BTAEConfig, mean: float, std: float) 
     parts = [_header(_DECODER, config, mean, std)]
     for item in _tensors(decoder):
         if isinstance(item, Linear):
-            scale = row_scales(item.weight.detach())
-            weight = torch.round(item.weight.detach() * scale[:, None]).clamp(-127, 127)
-            parts.append((torch.frexp(scale)[1] - 1).cpu().numpy().astype(np.uint8).tobytes())
-            parts.append(_grid(item.bias, item.bits, INT16).astype("<i2").tobytes())
-            parts.append(weight.cpu().numpy().astype(np.int8).tobytes())
+            parts += pack_linear(item)
         else:
             tensor, bits, width = item
             limits = INT8 if width == 1 else INT16
             parts.append(_grid(tensor, bits, limits).astype(f"<i{width}").tobytes())
     return b"".join(parts)
+
+
+def pack_linear(layer: Linear) -> tuple[bytes, bytes, bytes]:
+    """Shifts, biases and weights of a linear layer."""
+    scale = row_scales(layer.weight.detach())
+    weight = torch.round(layer.weight.detach() * scale[:, None]).clamp(-127, 127)
+    return (
+        (torch.frexp(scale)[1] - 1).cpu().numpy().astype(np.uint8).tobytes(),
+        _grid(layer.bias, layer.bits, INT16).astype("<i2").tobytes(),
+        weight.cpu().numpy().astype(np.int8).tobytes(),
+    )
 
 
 @torch.no_grad()

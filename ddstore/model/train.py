@@ -27,7 +27,7 @@ from ddstore.model.btae import BTAE, BTAEConfig
 from ddstore.model.losses import LossName, l1, make_loss, quantized_entropy
 from ddstore.model.quantize import load_decoder, load_encoder, pack_decoder, pack_encoder
 
-__all__ = ["Progress", "TrainedBTAE", "draw_sample", "encode_latents", "pick_device", "train_btae"]
+__all__ = ["Progress", "TrainedBTAE", "draw_sample", "encode_latents", "pick_device", "reproducible", "train_btae"]
 
 BATCH = 64
 LEARNING_RATE = 6e-3
@@ -132,7 +132,7 @@ def train_btae(
     mean, std = _scale(sample)
     data = torch.from_numpy(((sample - mean) / std).astype(np.float32)).to(device)
     held_out = max(1, round(HELD_OUT * len(data)))  # the sample is in random order, so its head is a random part
-    with _reproducible(seed, device):
+    with reproducible(seed):
         model = BTAE(config)
         if parent is not None:
             _start_from(model, parent)
@@ -314,7 +314,7 @@ def _start_from(model: BTAE, parent: TrainedBTAE) -> None:
 
 
 @contextmanager
-def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
+def reproducible(seed: int) -> Iterator[None]:
     """Seed torch and keep it to one CPU thread, then put both back: tensors this small gain nothing from more."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):

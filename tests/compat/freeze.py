@@ -58,7 +58,7 @@ def main() -> None:
             coded = encode_column(case.values, case.valid, type=case.type, bound=case.bound, profile=profile)
             lines.append(line(name, case.type, coded.n, coded.residual, b"", b""))
     ways = [way for way in coded_columns() if way.name not in frozen]
-    lines += [line(way.name, way.type, way.n, way.residual, b"", b"", way.sides) for way in ways]
+    lines += [line(way.name, way.type, way.n, way.residual, b"", way.model, way.sides) for way in ways]
     for type_name, dtype in (("float4", "f4"), ("float8", "f8")):
         if f"{type_name}-btae" in frozen:
             continue

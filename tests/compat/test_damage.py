@@ -42,7 +42,7 @@ def test_every_flipped_bit(case: Case) -> None:
 @pytest.mark.parametrize("coded", list(coded_columns(9)), ids=lambda coded: coded.name)
 def test_every_coder_and_mode_truncated_and_flipped(coded: Coded) -> None:
     def decode(residual: bytes) -> None:
-        _native.decode_column(residual, None, None, type_code(coded.type), coded.n, -1, coded.sides)
+        _native.decode_column(residual, None, coded.model or None, type_code(coded.type), coded.n, -1, coded.sides)
 
     decode(coded.residual)
     for length in range(len(coded.residual)):

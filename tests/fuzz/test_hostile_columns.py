@@ -58,7 +58,9 @@ def test_every_truncation_and_every_flipped_bit_behind_a_good_checksum(build_dri
         flipped = bytearray(coded.residual)
         flipped[bit // 8] ^= 1 << bit % 8
         damaged.append(bytes(flipped))
-    said = run(program, b"".join(record(coded.type, coded.n, bad, sides=coded.sides) for bad in damaged))
+    said = run(
+        program, b"".join(record(coded.type, coded.n, bad, model=coded.model, sides=coded.sides) for bad in damaged)
+    )
     assert " invalid=0" in said, "the bytes are to blame, never the caller"
     assert "ok=0 " not in said
     assert "corrupt=0 " not in said
@@ -73,7 +75,7 @@ def test_the_largest_counts_do_no_harm(build_driver: BuildDriver) -> None:
         if not coded.sides:
             assert coded.residual[4] == coded.n
             longer = coded.residual[:4] + b"\x80\x80\x40" + coded.residual[5:]
-            records.append(record(coded.type, most, longer, want=700))
+            records.append(record(coded.type, most, longer, model=coded.model, want=700))
     said = run(program, b"".join(records))
     whole, corrupt = map(int, re.findall(r"(?:ok|corrupt)=(\d+)", said))  # nothing may decode to too many exact rows
     assert whole >= 20
@@ -86,7 +88,7 @@ def test_mutated_columns_of_every_coder_do_no_harm(build_driver: BuildDriver) ->
     records = []
     for coded in coded_columns(40):
         records += [
-            record(coded.type, coded.n, bad, want=int(rng.integers(0, 41)), sides=coded.sides)
+            record(coded.type, coded.n, bad, want=int(rng.integers(0, 41)), model=coded.model, sides=coded.sides)
             for bad in mutations(coded.residual, 25, rng)
         ]
     said = run(program, b"".join(records))
@@ -103,7 +105,7 @@ def test_any_number_of_low_bits_does_no_harm(build_driver: BuildDriver) -> None:
             continue
         for low in range(256):
             other = coded.residual[:7] + bytes([low]) + coded.residual[8:]
-            records.append(record(coded.type, coded.n, other, sides=coded.sides))
+            records.append(record(coded.type, coded.n, other, model=coded.model, sides=coded.sides))
     said = run(program, b"".join(records))
     assert "ok=0 " not in said
     assert "corrupt=0 " not in said
@@ -119,7 +121,7 @@ def test_odd_numbers_in_headers_do_no_harm(build_driver: BuildDriver, number: fl
             at = coded.residual.find(struct.pack("<d", known))
             if at > 0:
                 odd = coded.residual[:at] + struct.pack("<d", number) + coded.residual[at + 8 :]
-                records.append(record(coded.type, coded.n, odd, sides=coded.sides))
+                records.append(record(coded.type, coded.n, odd, model=coded.model, sides=coded.sides))
     assert len(records) > 50
     assert " unsupported=0 invalid=0" in run(program, b"".join(records))
 

@@ -25,13 +25,13 @@ ROWS = 56 * SEGMENT  # fewer would not pay for 53 kB of decoder and encoder
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each training that is begun."""
     begun: list[int] = []
-    really = train.Trainer._train
+    really = train.Trainer._training
 
     def counted(self: train.Trainer, *args: Any) -> Any:
         begun.append(1)
         return really(self, *args)
 
-    monkeypatch.setattr(train.Trainer, "_train", counted)
+    monkeypatch.setattr(train.Trainer, "_training", counted)
     return begun
 
 
@@ -132,10 +132,10 @@ def test_noise_keeps_no_model_and_is_remembered(
 
 
 def test_long_segments_are_trained_for_as_short_ones(
-    db: Database, conn: Connection, epochs: list[int], trainings: list[int]
+    db: Database, conn: Connection, epochs: list[int], net_steps: list[int], trainings: list[int]
 ) -> None:
     """What a model has to pay for itself on are rows, not segments of whatever length."""
-    epochs[0] = 2
+    epochs[0], net_steps[0] = 2, 1
     table = create_table(conn, "kept", time="time", columns={"v": Absolute(1.0)}, profile=Profile.ARCHIVE)
     conn.commit()
     _write(conn, table, periodic(65_535))
@@ -143,7 +143,7 @@ def test_long_segments_are_trained_for_as_short_ones(
     assert trainings == []
     _write(conn, table, periodic(65_536 + 77), 65_535)  # not half a segment
     report = _compact(db)
-    assert len(trainings) == 1
+    assert len(trainings) == 2, "a density net, and when that did not pay, a BTAE"
     assert (report.rows, report.segments) == (65_536 + 77, 1)
     assert verify(db).ok
 

@@ -30,7 +30,9 @@ BUILDS = [
 def records(btae_case: tuple[bytes, bytes, bytes, int]) -> bytes:
     residual, latents, model, n = btae_case
     chosen = [record(c.type, len(c.values), encode(c).residual) for c in cases()]
-    coded = [record(c.type, c.n, c.residual, sides=c.sides) for rows in (7, 600) for c in coded_columns(rows)]
+    coded = [
+        record(c.type, c.n, c.residual, model=c.model, sides=c.sides) for rows in (7, 600) for c in coded_columns(rows)
+    ]
     return b"".join([*chosen, *coded, record("float8", n, residual, latents, model)])
 
 

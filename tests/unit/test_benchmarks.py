@@ -21,6 +21,7 @@ from benchmarks.peers import FILES, Codec, Peer, Values, load_peers
 from benchmarks.peers.base import Exceptions, find_exceptions, index_from_bytes, index_to_bytes, step_of
 from benchmarks.summary import by_cell, tables
 from ddstore.profiles import Profile
+from fix_model import chaos
 
 # SZ3 and zfp promise the bound up to the rounding of their own arithmetic.
 TOLERANCE = 1 + 1e-6
@@ -78,6 +79,18 @@ def test_ours_keeps_its_bound_across_segments(profile: Ours, eps: float) -> None
     assert result.worst <= 1
     assert result.beyond == 0
     assert result.ratio > 1
+
+
+def test_ours_counts_the_nets_that_pay(monkeypatch: pytest.MonkeyPatch, net_steps: list[int]) -> None:
+    monkeypatch.setattr("ddstore.profiles._SEGMENT_ROWS", dict.fromkeys(Profile, 1024))
+    values = np.stack([chaos(30 * 1024), np.full(30 * 1024, 7.0)], axis=1)
+    bare, learned = (
+        measure_codec(CELL, Ours(Profile.ARCHIVE, train), values, np.full(2, 0.5)) for train in (0.0, 60.0)
+    )
+    assert (bare.who, learned.who) == ("archive", "archive + net")
+    assert learned.train_seconds > 0
+    assert learned.bytes < bare.bytes - 500
+    assert learned.worst <= 1
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from ddstore import Absolute, Lossless, Profile
 from ddstore.codec.segment import encode_column
 from ddstore.compact import train
-from ddstore.compact.train import SettledColumns, _Sample
+from ddstore.compact.train import Sample, SettledColumns
 
 
 def test_a_trial_is_conditioned_on_the_columns_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_a_trial_is_conditioned_on_the_columns_before(monkeypatch: pytest.Monkey
     settled = SettledColumns(Profile.ARCHIVE)
     settled.add(walk, whole, "float8", Lossless(), None)
     settled.add(walk.astype(np.int32), whole, "int4", Absolute(1.0), None)
-    sample = _Sample(like, whole, "float8", Lossless(), Profile.ARCHIVE, 4000, settled)
+    sample = Sample(like, whole, "float8", Lossless(), Profile.ARCHIVE, 4000, settled)
     bits, used = sample.bits_per_sample(None)
     again, _ = sample.bits_per_sample(None)
     assert encoded == [0, 1, 2] * 2 + [2, 2], "the columns before are encoded once"

@@ -1,16 +1,13 @@
 /* The BTAE's decoder. Shapes: T samples, P per patch, N = T / P tokens; model width 32, 8 heads of 4, hidden width 64. */
 #include "btae.h"
-#include "column.h"
+
+#include "integer.h"
 
 #define DIM 32
 #define HEADS 8
 #define HEAD 4
 #define HIDDEN 64
 #define HEADER 32u
-#define MAX_SHIFT 15
-
-/* C leaves >> of a negative number to the compiler; the format needs the arithmetic one, as every compiler has it. */
-_Static_assert((-3 >> 1) == -2, "arithmetic right shift needed");
 
 /*
  * A linear layer, unpacked: y[r] = round(sum_k w[r][k] * x[k] / 2**shift[r]) + bias[r].
@@ -45,77 +42,33 @@ typedef struct {
 
 /* ---- reading the section ---- */
 
-static uint16_t read16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] | (unsigned)p[1] << 8);
-}
-
-static uint64_t read64(const uint8_t *p)
-{
-	uint64_t v = 0;
-	for (int i = 7; i >= 0; i--)
-		v = v << 8 | p[i];
-	return v;
-}
-
-static int32_t signed16(const uint8_t *p)
-{
-	int32_t v = read16(p);
-	return v < 32768 ? v : v - 65536;
-}
-
-static int16_t signed8(uint8_t v)
-{
-	return (int16_t)(v < 128 ? v : v - 256);
-}
-
-static bool finite_bits(uint64_t bits)
-{
-	return (bits >> 52 & 0x7ff) != 0x7ff;
-}
-
-static size_t linear_bytes(size_t inputs, size_t outputs)
-{
-	return outputs * (3 + inputs);
-}
-
 static size_t tensor_bytes(const dd_btae *b)
 {
 	size_t n = b->tokens;
-	size_t per_layer = linear_bytes(DIM, 3 * DIM) + 2 * HEADS * (2 * n - 1) + linear_bytes(DIM, DIM) +
-			   linear_bytes(DIM, HIDDEN) + linear_bytes(HIDDEN, DIM);
-	return linear_bytes(b->latents, HIDDEN) + n * HIDDEN + linear_bytes(HIDDEN, DIM) + n * DIM +
-	       b->layers * per_layer + linear_bytes(DIM, b->patch);
-}
-
-/* Steps over a linear layer; false when one of its shifts is out of range. */
-static bool check_linear(const uint8_t **p, size_t inputs, size_t outputs)
-{
-	for (size_t r = 0; r < outputs; r++)
-		if ((*p)[r] < 1 || (*p)[r] > MAX_SHIFT)
-			return false;
-	*p += linear_bytes(inputs, outputs);
-	return true;
+	size_t per_layer = dd_linear_bytes(DIM, 3 * DIM) + 2 * HEADS * (2 * n - 1) + dd_linear_bytes(DIM, DIM) +
+			   dd_linear_bytes(DIM, HIDDEN) + dd_linear_bytes(HIDDEN, DIM);
+	return dd_linear_bytes(b->latents, HIDDEN) + n * HIDDEN + dd_linear_bytes(HIDDEN, DIM) + n * DIM +
+	       b->layers * per_layer + dd_linear_bytes(DIM, b->patch);
 }
 
 static bool check_shifts(const dd_btae *b)
 {
 	const uint8_t *p = b->tensors;
 	size_t n = b->tokens;
-	if (!check_linear(&p, b->latents, HIDDEN))
+	if (!dd_check_linear(&p, b->latents, HIDDEN))
 		return false;
 	p += n * HIDDEN;
-	if (!check_linear(&p, HIDDEN, DIM))
+	if (!dd_check_linear(&p, HIDDEN, DIM))
 		return false;
 	p += n * DIM;
 	for (uint32_t i = 0; i < b->layers; i++) {
-		if (!check_linear(&p, DIM, 3 * DIM))
+		if (!dd_check_linear(&p, DIM, 3 * DIM))
 			return false;
 		p += 2 * HEADS * (2 * n - 1);
-		if (!check_linear(&p, DIM, DIM) || !check_linear(&p, DIM, HIDDEN) || !check_linear(&p, HIDDEN, DIM))
+		if (!dd_check_linear(&p, DIM, DIM) || !dd_check_linear(&p, DIM, HIDDEN) || !dd_check_linear(&p, HIDDEN, DIM))
 			return false;
 	}
-	return check_linear(&p, DIM, b->patch);
+	return dd_check_linear(&p, DIM, b->patch);
 }
 
 dd_status dd_btae_open(const uint8_t *bytes, size_t len, dd_btae *btae, dd_error *err)
@@ -128,18 +81,18 @@ dd_status dd_btae_open(const uint8_t *bytes, size_t len, dd_btae *btae, dd_error
 	dd_btae b = {
 		.tensors = bytes + HEADER,
 		.layers = bytes[5],
-		.window = read16(bytes + 6),
-		.latents = read16(bytes + 8),
-		.patch = read16(bytes + 10),
-		.mean_bits = read64(bytes + 16),
-		.std_bits = read64(bytes + 24),
+		.window = dd_read16(bytes + 6),
+		.latents = dd_read16(bytes + 8),
+		.patch = dd_read16(bytes + 10),
+		.mean_bits = dd_read64(bytes + 16),
+		.std_bits = dd_read64(bytes + 24),
 	};
 	if (b.window < 1 || b.window > DD_BTAE_MAX_WINDOW || b.latents > DD_BTAE_MAX_LATENTS || b.patch < 1 ||
 	    b.window % b.patch != 0 || b.window / b.patch > DD_BTAE_MAX_TOKENS || b.layers < 1 ||
-	    b.layers > DD_BTAE_MAX_LAYERS || read64(bytes + 8) >> 32 != 0)
+	    b.layers > DD_BTAE_MAX_LAYERS || dd_read64(bytes + 8) >> 32 != 0)
 		return dd_fail(err, DD_CORRUPT, "BTAE section has impossible sizes");
 	b.tokens = b.window / b.patch;
-	if (!finite_bits(b.mean_bits) || !finite_bits(b.std_bits) || b.std_bits == 0 || b.std_bits >> 63)
+	if (!dd_moments_sound(b.mean_bits, b.std_bits))
 		return dd_fail(err, DD_CORRUPT, "BTAE section has an impossible mean or deviation");
 	if (len - HEADER != tensor_bytes(&b))
 		return dd_fail(err, DD_CORRUPT, "BTAE section has the wrong length");
@@ -168,7 +121,7 @@ static const int16_t *unpack8(arena *a, const uint8_t **p, size_t count)
 {
 	int16_t *v = take(a, count, sizeof *v);
 	for (size_t i = 0; v && i < count; i++)
-		v[i] = signed8((*p)[i]);
+		v[i] = dd_signed8((*p)[i]);
 	*p += count;
 	return v;
 }
@@ -178,7 +131,7 @@ static const int32_t *unpack32(arena *a, const uint8_t **p, size_t count, size_t
 {
 	int32_t *v = take(a, count, sizeof *v);
 	for (size_t i = 0; v && i < count; i++)
-		v[i] = (width == 1 ? signed8((*p)[i]) : signed16(*p + 2 * i)) * scale;
+		v[i] = (width == 1 ? dd_signed8((*p)[i]) : dd_signed16(*p + 2 * i)) * scale;
 	*p += width * count;
 	return v;
 }
@@ -228,52 +181,15 @@ size_t dd_btae_scratch(const dd_btae *btae)
 	return a.used;
 }
 
-/* ---- integer arithmetic ---- */
+/* ---- arithmetic ---- */
 
-static inline int32_t clamp(int32_t v, int32_t low, int32_t high)
-{
-	return v < low ? low : v > high ? high : v;
-}
-
-static inline int16_t clamp16(int32_t v)
-{
-	return (int16_t)clamp(v, INT16_MIN, INT16_MAX);
-}
-
-/* v / 2**shift, halves up */
-static inline int32_t round_shift(int32_t v, int32_t shift)
-{
-	return (v + (INT32_C(1) << (shift - 1))) >> shift;
-}
-
-/* Two functions and not one with a length, so that the compiler unrolls them into vectors at any level. */
-static inline int32_t dot32(const int16_t *a, const int16_t *b)
-{
-	int32_t sum = 0;
-	for (int i = 0; i < 32; i++)
-		sum += a[i] * b[i];
-	return sum;
-}
-
+/* As dd_dot32. */
 static inline int32_t dot64(const int16_t *a, const int16_t *b)
 {
 	int32_t sum = 0;
 	for (int i = 0; i < 64; i++)
 		sum += a[i] * b[i];
 	return sum;
-}
-
-/* relu(x) - |x| max(0, 1 - |x| / 2.5)**2 / 2, Q12 */
-static void gelu(int16_t *restrict x, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		int32_t magnitude = x[i] < 0 ? -x[i] : x[i];
-		int32_t v = magnitude < 10240 ? 10240 - magnitude : 0;	/* 2.5 - |x| */
-		int32_t half_square = ((v * v) >> 11) * 20972 >> 15; /* (v / 2.5)**2 / 2 in Q16; 51200 * 20972 < 2**31 */
-		/* half_square is 0 where |x| >= 2.5, so the product stays below 10240 * 2**15 */
-		int32_t dip = (magnitude * half_square + 32768) >> 16;
-		x[i] = (int16_t)((x[i] > 0 ? x[i] : 0) - dip);
-	}
 }
 
 /* floor(sqrt(v)) for v < 2**42 */
@@ -337,9 +253,9 @@ static void augment(const network *net, const uint8_t *latents, size_t count)
 		int32_t sum = 0;
 		for (size_t i = 0; i < count; i++)
 			sum += latents[i / 8] >> (7 - i % 8) & 1 ? w[i] : -w[i];
-		net->code[r] = clamp16(round_shift(sum * 4096, net->augment.shift[r]) + net->augment.bias[r]);
+		net->code[r] = dd_clamp16(dd_round_shift(sum * 4096, net->augment.shift[r]) + net->augment.bias[r]);
 	}
-	gelu(net->code, HIDDEN);
+	dd_gelu(net->code, HIDDEN);
 }
 
 static void embed(const network *net, size_t tokens)
@@ -347,10 +263,10 @@ static void embed(const network *net, size_t tokens)
 	for (size_t n = 0; n < tokens; n++) {
 		int16_t *x = net->wide;
 		for (int i = 0; i < HIDDEN; i++)
-			x[i] = clamp16(round_shift(net->code[i] * net->gate[n * HIDDEN + (size_t)i], 6));
+			x[i] = dd_clamp16(dd_round_shift(net->code[i] * net->gate[n * HIDDEN + (size_t)i], 6));
 		for (size_t r = 0; r < DIM; r++) {
 			int32_t sum = dot64(net->embed.weight + r * HIDDEN, x);
-			net->stream[n * DIM + r] = clamp16(round_shift(sum, net->embed.shift[r] + 1) + net->embed.bias[r] +
+			net->stream[n * DIM + r] = dd_clamp16(dd_round_shift(sum, net->embed.shift[r] + 1) + net->embed.bias[r] +
 							   net->position[n * DIM + r]);
 		}
 	}
@@ -373,14 +289,14 @@ static void attend(const network *net, const int32_t *distance, size_t tokens)
 				/* |q|, |k| <= 2**14: |sum| <= 2**30 */
 				int32_t sum = q[0] * keys[j] + q[1] * keys[tokens + j] + q[2] * keys[2 * tokens + j] +
 					      q[3] * keys[3 * tokens + j];
-				net->scores[j] = round_shift(sum, 13) + bias[j];
+				net->scores[j] = dd_round_shift(sum, 13) + bias[j];
 			}
 			softmax(net->scores, net->attention, tokens);
 			for (size_t e = 0; e < HEAD; e++) {
 				int32_t sum = 0; /* weights add up to 2**14 and |v| <= 2**14: |sum| <= 2**28 */
 				for (size_t j = 0; j < tokens; j++)
 					sum += net->attention[j] * values[e * tokens + j];
-				net->mixed[i * DIM + h * HEAD + e] = (int16_t)round_shift(sum, 14);
+				net->mixed[i * DIM + h * HEAD + e] = (int16_t)dd_round_shift(sum, 14);
 			}
 		}
 	}
@@ -391,29 +307,29 @@ static void transform(const network *net, const layer *l, size_t tokens)
 	norm(net->stream, net->normed, tokens);
 	for (size_t n = 0; n < tokens; n++)
 		for (size_t r = 0; r < 3 * DIM; r++) {
-			int32_t sum = dot32(l->qkv.weight + r * DIM, net->normed + n * DIM);
+			int32_t sum = dd_dot32(l->qkv.weight + r * DIM, net->normed + n * DIM);
 			net->wide[n * 3 * DIM + r] =
-				(int16_t)clamp(round_shift(sum, l->qkv.shift[r] + 1) + l->qkv.bias[r], -16384, 16383);
+				(int16_t)dd_clamp(dd_round_shift(sum, l->qkv.shift[r] + 1) + l->qkv.bias[r], -16384, 16383);
 		}
 	attend(net, l->distance, tokens);
 	for (size_t n = 0; n < tokens; n++)
 		for (size_t r = 0; r < DIM; r++) {
-			int32_t sum = dot32(l->proj.weight + r * DIM, net->mixed + n * DIM);
+			int32_t sum = dd_dot32(l->proj.weight + r * DIM, net->mixed + n * DIM);
 			int16_t *h = net->stream + n * DIM + r;
-			*h = clamp16(*h + round_shift(sum, l->proj.shift[r]) + l->proj.bias[r]);
+			*h = dd_clamp16(*h + dd_round_shift(sum, l->proj.shift[r]) + l->proj.bias[r]);
 		}
 	norm(net->stream, net->normed, tokens);
 	for (size_t n = 0; n < tokens; n++)
 		for (size_t r = 0; r < HIDDEN; r++) {
-			int32_t sum = dot32(l->up.weight + r * DIM, net->normed + n * DIM);
-			net->wide[n * HIDDEN + r] = clamp16(round_shift(sum, l->up.shift[r]) + l->up.bias[r]);
+			int32_t sum = dd_dot32(l->up.weight + r * DIM, net->normed + n * DIM);
+			net->wide[n * HIDDEN + r] = dd_clamp16(dd_round_shift(sum, l->up.shift[r]) + l->up.bias[r]);
 		}
-	gelu(net->wide, tokens * HIDDEN);
+	dd_gelu(net->wide, tokens * HIDDEN);
 	for (size_t n = 0; n < tokens; n++)
 		for (size_t r = 0; r < DIM; r++) {
 			int32_t sum = dot64(l->down.weight + r * HIDDEN, net->wide + n * HIDDEN);
 			int16_t *h = net->stream + n * DIM + r;
-			*h = clamp16(*h + round_shift(sum, l->down.shift[r] + 1) + l->down.bias[r]);
+			*h = dd_clamp16(*h + dd_round_shift(sum, l->down.shift[r] + 1) + l->down.bias[r]);
 		}
 }
 
@@ -430,8 +346,8 @@ void dd_btae_predict(const dd_btae *btae, const uint8_t *latents, size_t n_windo
 		norm(net.stream, net.normed, tokens);
 		for (size_t n = 0; n < tokens; n++)
 			for (size_t r = 0; r < patch; r++) {
-				int32_t sum = dot32(net.head.weight + r * DIM, net.normed + n * DIM);
-				*out++ = clamp(round_shift(sum, net.head.shift[r]) + net.head.bias[r], -DD_BTAE_LIMIT,
+				int32_t sum = dd_dot32(net.head.weight + r * DIM, net.normed + n * DIM);
+				*out++ = dd_clamp(dd_round_shift(sum, net.head.shift[r]) + net.head.bias[r], -DD_BTAE_LIMIT,
 					       DD_BTAE_LIMIT);
 			}
 		latents = latents ? latents + dd_btae_latent_bytes(btae) : NULL;

@@ -10,6 +10,8 @@ const dd_coder *dd_coder_numbered(unsigned number)
 		return &dd_coder_rans;
 	case DD_CODER_CM:
 		return &dd_coder_cm;
+	case DD_CODER_NET:
+		return &dd_coder_net;
 	case DD_CODER_BSC:
 		return &dd_coder_bsc;
 	default:

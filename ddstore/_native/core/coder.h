@@ -37,10 +37,10 @@ typedef struct {
 } dd_coder;
 
 /* Numbers of the format. */
-enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2, DD_CODER_BSC = 3 };
+enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2, DD_CODER_BSC = 3, DD_CODER_NET = 4 };
 
 /* dd_coder_bsc allocates, which no other part of the core does: libbsc cannot be kept from it. */
-extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc;
+extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc, dd_coder_net;
 
 #define DD_BSC_ABSENT \
 	"it is coded by libbsc, which this build has not: see \"Segments of libbsc\" in docs/operations.md"

@@ -1,6 +1,7 @@
 /* Decoding a column, block by block: a coder's words, then their values. docs/format.md is the specification. */
 #include "btae.h"
 #include "coder.h"
+#include "net.h"
 
 #define STOPPED "decoding was stopped"
 
@@ -32,13 +33,30 @@ size_t dd_column_workspace(const dd_column *c, const dd_model *model)
 	size_t size = lay_out(c).predictions;
 	dd_btae btae;
 
-	if (c->mode == DD_MODE_BTAE && model != NULL && dd_btae_open(model->btae, model->btae_len, &btae, NULL) == DD_OK) {
+	if (c->mode == DD_MODE_BTAE && model != NULL && dd_btae_open(model->section, model->section_len, &btae, NULL) == DD_OK) {
 		size_t windows = (c->n + btae.window - 1) / btae.window;
 
 		size += dd_align(windows * btae.window * sizeof(int32_t));
 		size += dd_btae_scratch(&btae);
 	}
 	return size;
+}
+
+static dd_status check_model(const dd_column *c, const dd_model *model, dd_error *err)
+{
+	if (model == NULL)
+		return dd_fail(err, DD_CORRUPT, "this column needs its model");
+	if (model->crc != c->model_crc)
+		return dd_fail(err, DD_CORRUPT, "the model given is not the one this column was encoded with");
+	return DD_OK;
+}
+
+dd_status dd_column_net(dd_column *c, const dd_model *model, dd_net *net, dd_error *err)
+{
+	dd_status status = check_model(c, model, err);
+
+	c->net = net;
+	return status != DD_OK ? status : dd_net_open(model->section, model->section_len, net, err);
 }
 
 dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t latents_len, const dd_model *model,
@@ -49,11 +67,10 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 	size_t windows, bytes, most;
 	dd_status status;
 
-	if (model == NULL)
-		return dd_fail(err, DD_CORRUPT, "this column needs its model");
-	if (model->crc != c->model_crc)
-		return dd_fail(err, DD_CORRUPT, "the model given is not the one this column was encoded with");
-	status = dd_btae_open(model->btae, model->btae_len, &btae, err);
+	status = check_model(c, model, err);
+	if (status != DD_OK)
+		return status;
+	status = dd_btae_open(model->section, model->section_len, &btae, err);
 	if (status != DD_OK)
 		return status;
 	windows = (c->n + btae.window - 1) / btae.window;
@@ -75,17 +92,20 @@ dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t l
 dd_status dd_model_open(const uint8_t *bytes, size_t len, dd_model *model, dd_error *err)
 {
 	dd_btae btae;
+	dd_net net;
 	dd_reader r;
 
-	if (len < 5)
+	if (len < 8)
 		return dd_fail(err, DD_CORRUPT, "too short for a model");
 	r = (dd_reader){bytes + len - 4, bytes + len, false};
 	model->crc = (uint32_t)dd_get_le(&r, 4);
 	if (model->crc != dd_crc32c(0, bytes, len - 4))
 		return dd_fail(err, DD_CORRUPT, "checksum mismatch: the bytes are damaged");
-	model->btae = bytes;
-	model->btae_len = len - 4;
-	return dd_btae_open(model->btae, model->btae_len, &btae, err);
+	model->section = bytes;
+	model->section_len = len - 4;
+	if (memcmp(bytes, "DNET", 4) == 0)
+		return dd_net_open(model->section, model->section_len, &net, err);
+	return dd_btae_open(model->section, model->section_len, &btae, err);
 }
 
 dd_status dd_column_peek(const uint8_t *residual, size_t residual_len, const dd_model *model, dd_column_info *info,
@@ -102,7 +122,7 @@ dd_status dd_column_peek(const uint8_t *residual, size_t residual_len, const dd_
 				 .coder = c.coder,
 				 .n = c.n,
 				 .has_invalid = (c.flags & DD_FLAG_NULLS) != 0,
-				 .needs_model = c.mode == DD_MODE_BTAE,
+				 .needs_model = c.mode == DD_MODE_BTAE || c.coder == DD_CODER_NET,
 				 .model_crc = c.model_crc,
 				 .escapes = c.escapes,
 				 .exact = (c.flags & DD_FLAG_EXACT) != 0,
@@ -153,6 +173,7 @@ dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len
 {
 	const int32_t *predictions = NULL;
 	dd_column c;
+	dd_net net;
 	dd_reader r;
 	dd_status status = dd_header_parse(residual, residual_len, &c, &r, err);
 
@@ -168,6 +189,11 @@ dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len
 		return status;
 	if (c.mode == DD_MODE_BTAE) {
 		status = dd_column_predict(&c, latents, latents_len, model, want, workspace, &predictions, err);
+		if (status != DD_OK)
+			return status;
+	}
+	if (c.coder == DD_CODER_NET) {
+		status = dd_column_net(&c, model, &net, err);
 		if (status != DD_OK)
 			return status;
 	}

@@ -80,6 +80,9 @@ typedef struct {
 	/* BTAE: index = base + round(prediction * scale / 2^32) */
 	uint32_t model_crc, latents_crc;
 	int64_t base, scale;
+	/* coder net: how many standard deviations an index is; `base` is that of the mean */
+	float unit;
+	const struct dd_net *net;
 	const volatile int *stop; /* as in dd_error; decoding only */
 } dd_column;
 
@@ -163,6 +166,9 @@ void dd_reconstruct_exceptions(const dd_column *c, const uint64_t *word, const u
 
 /* column.c. Bytes that decoding or encoding needs: the coder's own, a block of rows, levels, predictions. */
 size_t dd_column_workspace(const dd_column *c, const dd_model *model);
+
+/* Take the density net that the coder needs; `net` has to live as long as the column is decoded or encoded. */
+dd_status dd_column_net(dd_column *c, const dd_model *model, struct dd_net *net, dd_error *err);
 
 /* Predictions of the model for the first `rows` rows, as int32 in the workspace. */
 dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t latents_len, const dd_model *model,

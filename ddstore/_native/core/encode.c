@@ -1,11 +1,13 @@
 /* Encoding a column: a survey of its rows, the header, and the coder's payload. */
 #include "encode.h"
 
+#include "net.h"
+
 /* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise (coder bsc: nothing). */
 static void survey(dd_column *c, const dd_rows *rows)
 {
 	uint64_t lengths = 0, values = 0, any = 0, q1 = 0, q2 = 0;
-	bool seen = false, whole = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS;
+	bool seen = false, whole = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS || c->coder == DD_CODER_NET;
 
 	c->escapes = 0;
 	c->first = 0;
@@ -38,7 +40,7 @@ static void survey(dd_column *c, const dd_rows *rows)
 	if (c->low == DD_LOW_AUTO) {
 		uint64_t mean = values > 0 ? lengths / values : 0, most = 62;
 
-		if (whole) /* rans leaves out bits of each residual by its own size */
+		if (whole) /* rans and net leave out bits of each residual by its own size */
 			c->low = 0;
 		else if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
 			c->low = any == 0 ? 0 : (unsigned)__builtin_ctzll(any | 1ull << 62);
@@ -60,6 +62,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 {
 	dd_rows rows = {index, bits, class, NULL};
 	dd_writer w = {out, out + capacity, false};
+	dd_net net;
 
 	if (c->n == 0 || c->n > DD_MAX_ROWS || workspace_len < dd_encode_workspace(c, model))
 		return dd_fail(err, DD_INVALID, "bad arguments to dd_column_encode");
@@ -71,6 +74,14 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 		c->model_crc = model != NULL ? model->crc : 0;
 		c->latents_crc = dd_crc32c(0, latents, latents_len);
 		status = dd_column_predict(c, latents, latents_len, model, c->n, workspace, &rows.predictions, err);
+		if (status != DD_OK)
+			return status;
+	}
+	if (c->coder == DD_CODER_NET) {
+		dd_status status;
+
+		c->model_crc = model != NULL ? model->crc : 0;
+		status = dd_column_net(c, model, &net, err);
 		if (status != DD_OK)
 			return status;
 	}

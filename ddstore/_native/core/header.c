@@ -10,7 +10,7 @@ static bool finite_number(double x)
 /* Which coders code which modes, and which can be conditioned on other columns. */
 bool dd_header_fits(const dd_column *c)
 {
-	bool cm = c->coder == DD_CODER_CM;
+	bool cm = c->coder == DD_CODER_CM, net = c->coder == DD_CODER_NET;
 
 	if ((c->flags & DD_FLAG_SIDES) && !cm)
 		return false;
@@ -23,12 +23,12 @@ bool dd_header_fits(const dd_column *c)
 	case DD_MODE_LINEAR:
 		return c->coder == 0;
 	case DD_MODE_BTAE:
-		return !cm;
+		return !cm && !net;
 	case DD_MODE_INTERP:
 	case DD_MODE_ADAPTIVE:
 		return cm;
 	default:
-		return true;
+		return !net || c->centre == DD_CENTRE_LAST;
 	}
 }
 
@@ -81,6 +81,32 @@ static void put_cm(const dd_column *c, dd_writer *w)
 		dd_put_f64(w, c->side[k].offset);
 		dd_put_u8(w, (uint8_t)c->side[k].low);
 	}
+}
+
+static void get_net(dd_column *c, dd_reader *r)
+{
+	uint32_t bits;
+
+	c->model_crc = (uint32_t)dd_get_le(r, 4);
+	c->base = dd_get_zigzag(r);
+	bits = (uint32_t)dd_get_le(r, 4);
+	memcpy(&c->unit, &bits, sizeof bits);
+}
+
+static void put_net(const dd_column *c, dd_writer *w)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &c->unit, sizeof bits);
+	dd_put_le(w, c->model_crc, 4);
+	dd_put_zigzag(w, c->base);
+	dd_put_le(w, bits, 4);
+}
+
+/* A level is measured in a finite unit, and a cell has as many indices as the net makes it have. */
+static bool impossible_net(const dd_column *c)
+{
+	return !(c->unit >= 0 && c->unit <= 1e18f) || c->low > 0 || c->drift != 0 || c->centre != DD_CENTRE_LAST;
 }
 
 dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
@@ -148,9 +174,13 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 	}
 	if (c->coder == DD_CODER_CM)
 		get_cm(c, r);
+	if (c->coder == DD_CODER_NET)
+		get_net(c, r);
 	if (r->bad)
 		return dd_fail(err, DD_CORRUPT, "truncated header");
 	if (c->coder == DD_CODER_CM && dd_header_impossible_cm(c))
+		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
+	if (c->coder == DD_CODER_NET && impossible_net(c))
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
 	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
@@ -214,4 +244,6 @@ void dd_header_write(const dd_column *c, dd_writer *w)
 	}
 	if (c->coder == DD_CODER_CM)
 		put_cm(c, w);
+	if (c->coder == DD_CODER_NET)
+		put_net(c, w);
 }

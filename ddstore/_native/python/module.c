@@ -3,6 +3,7 @@
 
 #include "btae.h"
 #include "encode.h"
+#include "net.h"
 #include "tube.h"
 
 static PyObject *corrupt_error;
@@ -181,7 +182,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
-				"capacity", "modelled", "deep", "width", "stride", "sides", NULL};
+				"capacity", "modelled", "deep", "width", "stride", "sides", "unit", NULL};
 	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
 	PyObject *out = NULL;
 	int type, mode, lattice, centre;
@@ -198,9 +199,9 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIO", names, &type, &mode, &c.coder, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIOf", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
-					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others))
+					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others, &c.unit))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
@@ -223,6 +224,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 		c.flags |= DD_FLAG_SIDES;
 	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_ADAPTIVE || capacity < 0 ||
 	    dd_coder_numbered(c.coder) == NULL || !dd_header_fits(&c) || (c.coder == DD_CODER_CM && dd_header_impossible_cm(&c)) ||
+	    (c.coder == DD_CODER_NET && (c.drift != 0 || !(c.unit >= 0 && c.unit <= 1e18f))) ||
 	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
 	    (levels.buf != NULL && (levels.len == 0 || levels.len / 8 > DD_MAX_LEVELS)) || index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
 	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||
@@ -271,25 +273,30 @@ static PyObject *describe_model(PyObject *self, PyObject *args)
 	Py_buffer data;
 	dd_error err = {DD_OK, NULL, NULL};
 	dd_model model;
-	dd_btae btae;
+	dd_btae btae = {0};
+	dd_net net;
 	uint64_t bits[2];
 	double moments[2];
+	bool density = false;
 	dd_status status;
 
 	(void)self;
 	if (!PyArg_ParseTuple(args, "y*", &data))
 		return NULL;
 	status = dd_model_open(data.buf, (size_t)data.len, &model, &err);
-	if (status == DD_OK)
-		status = dd_btae_open(model.btae, model.btae_len, &btae, &err);
+	if (status == DD_OK) {
+		density = dd_net_open(model.section, model.section_len, &net, NULL) == DD_OK;
+		if (!density)
+			status = dd_btae_open(model.section, model.section_len, &btae, &err);
+	}
 	PyBuffer_Release(&data);
 	if (status != DD_OK)
 		return raise(&err);
-	bits[0] = dd_btae_mean_bits(&btae);
-	bits[1] = dd_btae_std_bits(&btae);
+	bits[0] = density ? net.mean_bits : dd_btae_mean_bits(&btae);
+	bits[1] = density ? net.std_bits : dd_btae_std_bits(&btae);
 	memcpy(moments, bits, sizeof moments);
-	return Py_BuildValue("IIdd", (unsigned)dd_btae_window(&btae), (unsigned)dd_btae_latents(&btae), moments[0],
-			     moments[1]);
+	return Py_BuildValue("sIIdd", density ? "net" : "btae", (unsigned)dd_btae_window(&btae),
+			     (unsigned)dd_btae_latents(&btae), moments[0], moments[1]);
 }
 
 static PyObject *tube(PyObject *self, PyObject *args)
@@ -348,7 +355,7 @@ static PyMethodDef methods[] = {
 	{"peek_column", peek_column, METH_VARARGS, "What a column's residual bytes say about themselves."},
 	{"encode_column", (PyCFunction)(void (*)(void))encode_column, METH_VARARGS | METH_KEYWORDS,
 	 "Lattice indices to bytes; None when they would exceed `capacity`."},
-	{"describe_model", describe_model, METH_VARARGS, "A model's window, latent bits, mean and standard deviation."},
+	{"describe_model", describe_model, METH_VARARGS, "A model's kind, window, latent bits, mean and standard deviation."},
 	{"tube", tube, METH_VARARGS, "The cheapest path of lattice indices inside a tube."},
 	{"crc32c", crc32c, METH_VARARGS, "CRC32C of a buffer."},
 	{"classify", ddpy_classify, METH_VARARGS, "The row class of each value, and how many are no plain values."},
@@ -363,6 +370,7 @@ static PyMethodDef methods[] = {
 	{"phase_roughness", ddpy_phase_roughness, METH_VARARGS, "The same for bins shifted by a part of their width."},
 	{"find_grids", ddpy_find_grids, METH_VARARGS, "The grid of all values and that of almost all."},
 	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},
+	{"net_trace", ddpy_net_trace, METH_VARARGS, "Inputs, scales and outputs of a DNET section, row by row."},
 	{"copy_encode", ddpy_copy_encode, METH_VARARGS, "Rows of a binary COPY."},
 	{"copy_decode", ddpy_copy_decode, METH_VARARGS, "Columns of a binary COPY."},
 	{NULL, NULL, 0, NULL},

@@ -6,6 +6,7 @@
 #include <Python.h>
 
 PyObject *ddpy_btae_predict(PyObject *self, PyObject *args);
+PyObject *ddpy_net_trace(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_encode(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
 PyObject *ddpy_classify(PyObject *self, PyObject *args);

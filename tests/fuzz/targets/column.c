@@ -2,14 +2,17 @@
  * One coder's columns: the input is a byte that chooses how much is decoded, then a residual without its checksum.
  *
  * Built with -DCODER and -DMODES (a bit for each mode; the first one replaces modes of other targets). The columns that
- * it is conditioned on, the latents and the model are what the header asks for, made from the same bytes.
+ * it is conditioned on, the latents and the model are what the header asks for, made from the same bytes: the weights of
+ * a density net are the input, over and over.
  */
 #include "coder.h"
 #include "section.h"
 
-#define WITH_MODEL (MODES == 1 << DD_MODE_BTAE)
+#define WITH_BTAE (MODES == 1 << DD_MODE_BTAE)
+#define WITH_NET (CODER == DD_CODER_NET)
+#define WITH_MODEL (WITH_BTAE || WITH_NET)
 
-enum { ROWS_MOST = WITH_MODEL ? 160 : CODER == DD_CODER_CM ? 600 : 1536 }; /* more rows cost time and show nothing new */
+enum { ROWS_MOST = WITH_BTAE ? 160 : CODER == DD_CODER_CM ? 600 : 1536 }; /* more rows cost time and show nothing new */
 
 /* A model of 16 samples and 12 latent bits a window, always the same. */
 static const dd_model *the_model(void)
@@ -23,6 +26,27 @@ static const dd_model *the_model(void)
 	if (!made && dd_model_open(make_section(seed, sizeof seed, &len), len + 4, &model, NULL) != DD_OK)
 		abort();
 	made = true;
+	return &model;
+}
+
+static const dd_model *a_net(const uint8_t *data, size_t size)
+{
+	static const uint8_t head[] = {'D', 'N', 'E', 'T', 1, 4, 7, 33, 0, 0, 32, 64, 0, 0, 0, 0, 0, 0, 52, 64,
+				       0, 0, 0, 0, 0, 0, 62, 64, 1, 0, 2, 0, 9, 0, 255, 3};
+	const size_t wide[] = {4 + 16, 7, 33, 12};
+	static dd_model model;
+	size_t len = sizeof head, at = sizeof head;
+	uint8_t *section;
+
+	for (unsigned k = 0; k < 3; k++)
+		len += wide[k + 1] * (3 + wide[k]);
+	section = repeated(SECTION, data, size, len + 4);
+	memcpy(section, head, sizeof head);
+	for (unsigned k = 0; k < 3; k++)
+		at = linear_layer(section, at, wide[k], wide[k + 1]);
+	put_le32(section + len, dd_crc32c(0, section, len));
+	if (dd_model_open(section, len + 4, &model, NULL) != DD_OK)
+		abort();
 	return &model;
 }
 
@@ -52,7 +76,7 @@ static size_t mend_model(uint8_t **bytes, size_t size, const dd_model *model, co
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const dd_model *model = WITH_MODEL ? the_model() : NULL;
+	const dd_model *model = WITH_BTAE ? the_model() : NULL;
 	dd_column_info info;
 	dd_side side[DD_SIDES_MOST];
 	uint8_t *bytes, *latents = NULL, *values, *valid = NULL;
@@ -62,6 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 3)
 		return 0;
+	if (WITH_NET)
+		model = a_net(data, size);
 	choice = data[0];
 	len = size - 1 + 4;
 	bytes = with_checksum(BYTES, data + 1, size - 1);
@@ -72,9 +98,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (dd_column_peek(bytes, len, model, &info, NULL) != DD_OK ||
 	    info.n > ROWS_MOST)
 		return 0;
-	if (WITH_MODEL) {
+	if (WITH_BTAE) {
 		latents_len = (info.n + 15) / 16 * 2;
 		latents = repeated(LATENTS, data, size, latents_len);
+	}
+	if (WITH_MODEL) {
 		len = mend_model(&bytes, len, model, latents, latents_len);
 		if (len == 0)
 			return 0;

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		section = with_checksum(BYTES, section, given);
 	}
 	if (dd_model_open(section, given + 4, &model, NULL) != DD_OK ||
-	    dd_btae_open(model.btae, model.btae_len, &btae, NULL) != DD_OK)
+	    dd_btae_open(model.section, model.section_len, &btae, NULL) != DD_OK)
 		return 0;
 	windows = 1 + data[0] % 3;
 	latents = windows * dd_btae_latent_bytes(&btae);

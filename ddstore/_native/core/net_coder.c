@@ -1,0 +1,265 @@
+/*
+ * Coder 4: an index is coded by the distribution that the series' density net gives for it, a mixture of four logistic
+ * ones. It is told in binary decisions, each with the probability that the mixture has for it: outwards from its mean in
+ * cells about as wide as it is itself, and then within the cell.
+ */
+#include "coder.h"
+#include "net.h"
+#include "rangecoder.h"
+
+enum {
+	STEPS = 20,	/* cells on one side that are told by the mixture; beyond, by their number */
+	BISECTED = 8,	/* bits of a place within a cell that are; the others are at even odds */
+	LOW_MOST = 40
+};
+#define LEAST 24u /* of 65536: what a decision that looks sure may still be */
+
+typedef struct {
+	dd_net_state net;
+	dd_rc_decoder in;
+	uint16_t class[DD_ROW_CLASSES][DD_ROW_CLASSES - 1], length[64];
+	unsigned last; /* class of the row before */
+} state;
+
+/* Around a centre, from which everything here is measured. */
+typedef struct {
+	dd_v4 weight, mean, inverse;
+	uint64_t centre;
+	unsigned low; /* a cell has 2^low indices */
+} mixture;
+
+static mixture mixture_of(const dd_net_state *s, uint64_t q1)
+{
+	const int16_t *o = s->output;
+	dd_v4 logit = {o[0], o[1], o[2], o[3]}, mean = {o[4], o[5], o[6], o[7]}, scale = {o[8], o[9], o[10], o[11]}, most;
+	float top = logit[0], middle, width;
+	mixture m;
+
+	for (int k = 1; k < 4; k++)
+		top = logit[k] > top ? logit[k] : top;
+	most = dd_v4_all(top);
+	m.weight = dd_exp4((logit - most) * dd_v4_all(1.0f / DD_NET_ONE));
+	m.weight /= dd_v4_all(dd_v4_sum(m.weight));
+	mean *= dd_v4_all(4.0f / DD_NET_ONE * s->scale);
+	scale = dd_exp4(scale * dd_v4_all(1.0f / DD_NET_ONE)) * dd_v4_all(s->scale) + dd_v4_all(0.02f);
+	m.inverse = dd_v4_all(1.0f) / scale;
+	middle = dd_clampf(dd_v4_sum(m.weight * mean), 0x1p40f);
+	m.centre = q1 + (uint64_t)((int64_t)(middle + (middle < 0 ? -0.5f : 0.5f)));
+	m.mean = mean - dd_v4_all((float)(int64_t)(m.centre - q1));
+	width = dd_clampf(0.5f * dd_v4_sum(m.weight * scale), 0x1p40f);
+	m.low = dd_bit_length((uint64_t)width);
+	m.low = m.low < LOW_MOST ? m.low : LOW_MOST;
+	return m;
+}
+
+/* How much of the mixture is beyond a place: below it, or above it. */
+static inline float beyond(const mixture *m, bool below, float at)
+{
+	dd_v4 x = (m->mean - dd_v4_all(at)) * m->inverse;
+
+	return dd_v4_sum(m->weight * dd_squash4(below ? -x : x));
+}
+
+DD_INLINE unsigned code(dd_rc_io *io, bool decoding, uint32_t p1, unsigned bit)
+{
+	if (decoding)
+		return dd_rc_decode(&io->dec, p1);
+	dd_rc_encode(&io->enc, p1, bit);
+	return bit;
+}
+
+/* Is it in the part of the whole? */
+DD_INLINE unsigned decide(dd_rc_io *io, bool decoding, float part, float whole, unsigned bit)
+{
+	float p = 65536.0f * part / (whole + 1e-12f);
+
+	p = p > (float)LEAST ? p < 65536.0f - (float)LEAST ? p : 65536.0f - (float)LEAST : (float)LEAST;
+	return code(io, decoding, (uint32_t)p, bit);
+}
+
+/* A decision that learns how often it is a 1. */
+DD_INLINE unsigned learn(dd_rc_io *io, bool decoding, uint16_t *p, unsigned bit)
+{
+	bit = code(io, decoding, *p, bit);
+	*p = (uint16_t)(*p + (((bit ? 65504 : 32) - (int32_t)*p) >> 5));
+	return bit;
+}
+
+/* A number above 0: its length in unary, then its bits. */
+DD_INLINE uint64_t code_far(state *s, dd_rc_io *io, bool decoding, uint64_t far)
+{
+	unsigned bits = decoding ? 1 : dd_bit_length(far);
+
+	for (unsigned b = 1; b < 64; b++) {
+		unsigned stop = learn(io, decoding, &s->length[b], bits == b);
+
+		if (decoding)
+			bits = b + !stop;
+		if (stop)
+			break;
+	}
+	if (decoding)
+		return (uint64_t)1 << (bits - 1) | dd_rc_decode_bits(&io->dec, bits - 1);
+	dd_rc_encode_bits(&io->enc, far & (((uint64_t)1 << (bits - 1)) - 1), bits - 1);
+	return far;
+}
+
+/* Which cell: 0 is around the centre. Where it starts, if the mixture has told it all the way. */
+DD_INLINE int64_t code_cell(state *s, const mixture *m, dd_rc_io *io, bool decoding, int64_t cell, float *from, bool *told)
+{
+	float width = (float)((uint64_t)1 << m->low), low = -0.5f - (m->low > 0 ? 0.5f * width : 0.0f), edge, mass, next;
+	float below = beyond(m, true, low), above = beyond(m, false, low + width);
+	uint64_t away;
+	unsigned negative, steps;
+
+	*from = low;
+	*told = true;
+	if (decide(io, decoding, 1.0f - below - above, 1.0f, cell == 0))
+		return 0;
+	negative = decide(io, decoding, below, below + above, cell < 0);
+	away = negative ? ~(uint64_t)cell : (uint64_t)cell - 1;
+	edge = negative ? low : low + width;
+	mass = negative ? below : above;
+	for (steps = 0; steps < STEPS; steps++, edge += negative ? -width : width, mass = next) {
+		next = beyond(m, negative, negative ? edge - width : edge + width);
+		if (decide(io, decoding, mass - next, mass, away == steps))
+			break;
+	}
+	*from = negative ? edge - width : edge;
+	*told = steps < STEPS;
+	away = *told ? steps : code_far(s, io, decoding, away - STEPS + 1) + STEPS - 1;
+	return (int64_t)(negative ? ~away : away + 1);
+}
+
+/* Where in a cell, which starts at `from`. */
+DD_INLINE uint64_t code_place(const mixture *m, dd_rc_io *io, bool decoding, float from, bool told, uint64_t place)
+{
+	unsigned plain = told ? m->low > BISECTED ? m->low - BISECTED : 0 : m->low;
+	float width = (float)((uint64_t)1 << m->low);
+	bool below = from < 0;
+	float lower = beyond(m, below, from), upper = beyond(m, below, from + width);
+	uint64_t value = 0;
+
+	for (unsigned b = m->low; b-- > plain;) {
+		float middle;
+		unsigned bit;
+
+		width *= 0.5f;
+		middle = beyond(m, below, from + width);
+		bit = decide(io, decoding, below ? upper - middle : middle - upper, below ? upper - lower : lower - upper,
+			     (unsigned)(place >> b) & 1);
+		from += bit ? width : 0.0f;
+		lower = bit ? middle : lower;
+		upper = bit ? upper : middle;
+		value = value << 1 | bit;
+	}
+	if (plain == 0)
+		return value;
+	if (decoding)
+		return value << plain | dd_rc_decode_bits(&io->dec, plain);
+	dd_rc_encode_bits(&io->enc, place & (((uint64_t)1 << plain) - 1), plain);
+	return place;
+}
+
+DD_INLINE uint64_t code_index(state *s, dd_rc_io *io, bool decoding, uint64_t index)
+{
+	uint64_t half, place = 0, offset;
+	int64_t cell;
+	mixture m;
+	float from;
+	bool told;
+
+	dd_net_look(&s->net);
+	dd_net_run(&s->net);
+	m = mixture_of(&s->net, dd_net_last(&s->net));
+	half = m.low > 0 ? (uint64_t)1 << (m.low - 1) : 0;
+	offset = index - m.centre + half;
+	cell = code_cell(s, &m, io, decoding, (int64_t)offset >> m.low, &from, &told);
+	if (m.low > 0)
+		place = code_place(&m, io, decoding, from, told, offset & (((uint64_t)1 << m.low) - 1));
+	index = decoding ? m.centre - half + ((uint64_t)cell << m.low) + place : index;
+	dd_net_push(&s->net, index);
+	return index;
+}
+
+DD_INLINE unsigned code_class(state *s, dd_rc_io *io, bool decoding, unsigned class)
+{
+	unsigned k;
+
+	for (k = 0; k + 1 < DD_ROW_CLASSES; k++)
+		if (learn(io, decoding, &s->class[s->last][k], class == k))
+			break;
+	s->last = k;
+	return k;
+}
+
+static size_t workspace(const dd_column *c)
+{
+	(void)c;
+	return dd_align(sizeof(state));
+}
+
+static void start(const dd_column *c, state *s)
+{
+	dd_net_start(&s->net, c->net, (uint64_t)c->first, (uint64_t)c->base, c->unit);
+	for (unsigned i = 0; i < DD_ROW_CLASSES; i++)
+		for (unsigned k = 0; k + 1 < DD_ROW_CLASSES; k++)
+			s->class[i][k] = 32768;
+	for (unsigned i = 0; i < 64; i++)
+		s->length[i] = 32768;
+	s->last = DD_ROW_VALUE;
+}
+
+static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t *end, void *memory, dd_error *err)
+{
+	state *s = memory;
+
+	(void)err;
+	start(c, s);
+	dd_rc_decoder_start(&s->in, payload, end);
+	return DD_OK;
+}
+
+static void decode(const dd_column *c, void *memory, const int32_t *predictions, uint32_t rows, uint64_t *word,
+		   uint8_t *class)
+{
+	state *s = memory;
+	dd_rc_io io = {.dec = s->in};
+	bool exceptions = (c->flags & DD_FLAG_EXCEPTIONS) != 0;
+
+	(void)predictions;
+	for (uint32_t i = 0; i < rows; i++) {
+		unsigned k = exceptions ? code_class(s, &io, true, 0) : DD_ROW_VALUE;
+
+		if (exceptions)
+			class[i] = (uint8_t)k;
+		if (k == DD_ROW_VALUE)
+			word[i] = code_index(s, &io, true, 0);
+		else
+			word[i] = k == DD_ROW_EXACT ? dd_rc_decode_bits(&io.dec, dd_type_width(c->type) * 8) : 0;
+	}
+	s->in = io.dec;
+}
+
+static void encode(const dd_column *c, const dd_rows *rows, void *memory, dd_writer *w)
+{
+	uint8_t *floor = w->p;
+	state *s = memory;
+	dd_rc_io io;
+
+	start(c, s);
+	dd_rc_encoder_start(&io.enc, *w);
+	for (uint32_t i = 0; i < c->n && !io.enc.out.full; i++) {
+		unsigned k = rows->class != NULL ? rows->class[i] : DD_ROW_VALUE;
+
+		if (c->flags & DD_FLAG_EXCEPTIONS)
+			code_class(s, &io, false, k);
+		if (k == DD_ROW_VALUE)
+			code_index(s, &io, false, rows->index[i]);
+		else if (k == DD_ROW_EXACT)
+			dd_rc_encode_bits(&io.enc, rows->bits[i], dd_type_width(c->type) * 8);
+	}
+	*w = dd_rc_finish(&io.enc, floor);
+}
+
+const dd_coder dd_coder_net = {workspace, open, decode, encode};

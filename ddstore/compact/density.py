@@ -1,0 +1,74 @@
+"""A density net for one column: which of its rows it is trained on, and on which lattice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddstore.bounds import Bound
+from ddstore.codec import choose
+from ddstore.codec.column import Column
+from ddstore.codec.format import as_native
+from ddstore.codec.model import pack_model
+from ddstore.codec.select import place
+from ddstore.errors import InvalidSeries
+
+__all__ = ["NET_BYTES", "train_density"]
+
+#: What a net takes, rounded down.
+NET_BYTES = 3_500
+
+_TRAINING_ROWS = 524_288  # more show it nothing new in the time that there is
+
+
+def train_density(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    *,
+    type: str,
+    bound: Bound,
+    segment_rows: int,
+    seed: int,
+    seconds: float,
+) -> tuple[bytes, dict[str, Any]]:
+    """Train a net on a simple random sample of a column's segments.
+
+    Args:
+        values: shape (n,).
+        valid: where they are not NULL, shape (n,).
+        type: "int2", "int4", "int8", "float4" or "float8".
+        bound: how much error each may have.
+        segment_rows: rows of a segment.
+        seed: of the sample, of the weights and of the batches.
+        seconds: wall time.
+
+    Returns:
+        The bytes of ``ddstore.model``, and the record of how they came about.
+
+    Raises:
+        InvalidSeries: there is nothing to train on.
+        NotInstalled: torch is missing.
+    """
+    from ddstore.model import Stretch, draw_sample, train_net  # torch: only when something is trained
+
+    rows = min(segment_rows, len(values))
+    whole = len(values) // rows
+    chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
+    parts = [slice(number * rows, (number + 1) * rows) for number in chosen]
+    finite = np.concatenate([values[part][valid[part] & np.isfinite(values[part])] for part in parts]).astype(
+        np.float64
+    )
+    mean, std = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
+    if not (0 < std < np.inf and abs(mean) < np.inf):
+        raise InvalidSeries("a density net needs finite values that differ")
+    stretches = []
+    for part in parts:
+        path = choose.cheapest_path(Column.of(values[part], valid[part], as_native(type), bound), bound)
+        at = place(path.lattice, mean, std)
+        if at is not None:
+            stretches.append(Stretch(path.index[path.plain], *at))
+    trained = train_net(stretches, mean=mean, std=std, seed=seed, budget_seconds=seconds)
+    record = trained.record | {"population": whole, "segments": [int(number) for number in chosen]}
+    return pack_model(trained.section), record

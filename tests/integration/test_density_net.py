@@ -1,0 +1,92 @@
+"""A series coded by a density net: trained where it pays, kept once, read through SQL and Python, named if damaged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import errors as pg_errors
+
+from ddstore import Absolute, Store, connect
+from ddstore.errors import CorruptSegment
+from fix_model import chaos
+
+SEGMENT = 1024
+ROWS = 40 * SEGMENT
+START = np.datetime64("2024-03-01T00:00:00", "us")
+
+
+def _write(store: Store, values: np.ndarray[tuple[int], np.dtype[np.float64]], start: int) -> None:
+    time = START + (start + np.arange(len(values))) * np.timedelta64(1, "s")
+    store.write({"time": time, "v": values}, table="machine")
+
+
+@pytest.fixture
+def store(database_url: str, needs_extension: None, net_steps: list[int]) -> Iterator[Store]:
+    """One series of forty segments for which a net pays."""
+    with connect(database_url) as store:
+        store.create_table(
+            "machine", time="time", columns={"v": Absolute(0.5)}, segment_rows=SEGMENT, profile="archive"
+        )
+        _write(store, _values()[:ROWS], 0)
+        report = store.compact(all=True, train="always", train_seconds=60.0, vacuum=False)
+        assert report.failed == []
+        assert report.series[0].models == 1, report.series[0].notes
+        yield store
+
+
+def _values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    values = chaos(ROWS + SEGMENT)
+    values[[5, 4100, 9000]] = [np.nan, np.inf, -0.0]
+    return values
+
+
+def _read(store: Store) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    read = store.read(table="machine").columns["v"]
+    with store.connection() as conn, conn.cursor(binary=True) as cursor:
+        rows = cursor.execute("SELECT v FROM machine ORDER BY time").fetchall()
+    through_sql = np.array(rows, dtype=np.float64).ravel()
+    assert read.tobytes() == through_sql.tobytes()
+    return through_sql
+
+
+def test_a_net_is_trained_shared_reused_and_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.connection() as conn:
+        ((model, size, encoder, record),) = conn.execute(
+            "SELECT id, octet_length(bytes), encoder, record FROM ddstore.model"
+        ).fetchall()
+        coders = conn.execute("SELECT coder, segments FROM ddstore.codings WHERE column_name = 'v'").fetchall()
+        assert coders == [(4, 40)]
+        # Torch is for training alone: further segments are written, and all are read, without it.
+        monkeypatch.setitem(sys.modules, "torch", None)
+        for name in [name for name in sys.modules if name.startswith("ddstore.model")]:
+            monkeypatch.delitem(sys.modules, name)
+    assert encoder is None
+    assert size < 4000
+    assert record["kind"] == "net"
+    assert record["segments"] == list(range(40))
+    assert record["bits_per_sample"] < record["bits_per_sample_without"]
+
+    _write(store, _values()[ROWS:], ROWS)
+    assert store.compact(all=True, train="never", vacuum=False).failed == []
+    with store.connection() as conn:
+        used = conn.execute("SELECT c2_model, c2_latents, count(*) FROM ddstore.segment_1 GROUP BY 1, 2").fetchall()
+        assert used == [(model, None, 41)]
+    values, read = _values(), _read(store)
+    odd = ~np.isfinite(values) | ((values == 0) & np.signbit(values))
+    assert read[odd].tobytes() == values[odd].tobytes()
+    assert np.abs(read[~odd] - values[~odd]).max() <= 0.5
+    assert store.verify().ok
+
+
+def test_a_damaged_net_is_named(store: Store) -> None:
+    with store.connection() as conn:
+        conn.execute("UPDATE ddstore.model SET bytes = set_byte(bytes, 900, get_byte(bytes, 900) # 1)")
+    with psycopg.connect(store.url) as plain, pytest.raises(pg_errors.DataCorrupted, match="model"):
+        plain.execute("SELECT v FROM machine")
+    with pytest.raises(CorruptSegment, match="model"):
+        store.read(table="machine")
+    assert [damage.column for damage in store.verify().damaged] == ["v"] * 40
