@@ -21,6 +21,7 @@ __all__ = ["NET_BYTES", "train_density"]
 NET_BYTES = 3_500
 
 _TRAINING_ROWS = 524_288  # more show it nothing new in the time that there is
+_STRETCH_ROWS = 65_536  # at least on end, or the lattices of many short segments take longer than training
 
 
 def train_density(
@@ -33,7 +34,7 @@ def train_density(
     seed: int,
     seconds: float,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Train a net on a simple random sample of a column's segments.
+    """Train a net on a simple random sample of a column's stretches, each of one long segment or several short ones.
 
     Args:
         values: shape (n,).
@@ -53,7 +54,7 @@ def train_density(
     """
     from ddstore.model import Stretch, draw_sample, train_net  # torch: only when something is trained
 
-    rows = min(segment_rows, len(values))
+    rows = min(segment_rows * max(1, _STRETCH_ROWS // segment_rows), len(values))
     whole = len(values) // rows
     chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
     parts = [slice(number * rows, (number + 1) * rows) for number in chosen]
@@ -67,8 +68,12 @@ def train_density(
     for part in parts:
         path = choose.cheapest_path(Column.of(values[part], valid[part], as_native(type), bound), bound)
         at = place(path.lattice, mean, std)
-        if at is not None:
-            stretches.append(Stretch(path.index[path.plain], *at))
+        if at is None:
+            continue
+        index, plain = path.index, path.plain
+        for cut in range(0, rows, segment_rows):  # the net's state starts afresh in each segment
+            segment = slice(cut, cut + segment_rows)
+            stretches.append(Stretch(index[segment][plain[segment]], *at))
     trained = train_net(stretches, mean=mean, std=std, seed=seed, budget_seconds=seconds)
-    record = trained.record | {"population": whole, "segments": [int(number) for number in chosen]}
+    record = trained.record | {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}
     return pack_model(trained.section), record

@@ -15,7 +15,7 @@ from ddstore.errors import CorruptSegment
 from fix_model import chaos
 
 SEGMENT = 1024
-ROWS = 40 * SEGMENT
+ROWS = 56 * SEGMENT
 START = np.datetime64("2024-03-01T00:00:00", "us")
 
 
@@ -26,7 +26,7 @@ def _write(store: Store, values: np.ndarray[tuple[int], np.dtype[np.float64]], s
 
 @pytest.fixture
 def store(database_url: str, needs_extension: None, net_steps: list[int]) -> Iterator[Store]:
-    """One series of forty segments for which a net pays."""
+    """One series of fifty-six segments for which a net pays."""
     with connect(database_url) as store:
         store.create_table(
             "machine", time="time", columns={"v": Absolute(0.5)}, segment_rows=SEGMENT, profile="archive"
@@ -59,7 +59,7 @@ def test_a_net_is_trained_shared_reused_and_read(store: Store, monkeypatch: pyte
             "SELECT id, octet_length(bytes), encoder, record FROM ddstore.model"
         ).fetchall()
         coders = conn.execute("SELECT coder, segments FROM ddstore.codings WHERE column_name = 'v'").fetchall()
-        assert coders == [(4, 40)]
+        assert coders == [(4, 56)]
         # Torch is for training alone: further segments are written, and all are read, without it.
         monkeypatch.setitem(sys.modules, "torch", None)
         for name in [name for name in sys.modules if name.startswith("ddstore.model")]:
@@ -67,14 +67,14 @@ def test_a_net_is_trained_shared_reused_and_read(store: Store, monkeypatch: pyte
     assert encoder is None
     assert size < 4000
     assert record["kind"] == "net"
-    assert record["segments"] == list(range(40))
+    assert (record["stretch"], record["population"], record["sample"]) == (ROWS, 1, [0])
     assert record["bits_per_sample"] < record["bits_per_sample_without"]
 
     _write(store, _values()[ROWS:], ROWS)
     assert store.compact(all=True, train="never", vacuum=False).failed == []
     with store.connection() as conn:
         used = conn.execute("SELECT c2_model, c2_latents, count(*) FROM ddstore.segment_1 GROUP BY 1, 2").fetchall()
-        assert used == [(model, None, 41)]
+        assert used == [(model, None, 57)]
     values, read = _values(), _read(store)
     odd = ~np.isfinite(values) | ((values == 0) & np.signbit(values))
     assert read[odd].tobytes() == values[odd].tobytes()
@@ -89,4 +89,4 @@ def test_a_damaged_net_is_named(store: Store) -> None:
         plain.execute("SELECT v FROM machine")
     with pytest.raises(CorruptSegment, match="model"):
         store.read(table="machine")
-    assert [damage.column for damage in store.verify().damaged] == ["v"] * 40
+    assert [damage.column for damage in store.verify().damaged] == ["v"] * 56
