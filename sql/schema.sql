@@ -99,12 +99,14 @@ CREATE TABLE ddstore.job (
 );
 
 -- Rows of a series in these times were in segments before, and a statement that changed some of them took them out again
--- (docs/sql.md). Their values were read back within their bound once already, so they are compacted without any loss.
+-- (docs/sql.md). Their values were read back within their bound once already, so they are compacted without any loss: in the
+-- way they were coded before, where that is known.
 CREATE TABLE ddstore.settled (
     table_id    int NOT NULL REFERENCES ddstore.managed_table ON DELETE CASCADE,
     series_key  jsonb NOT NULL,
     t_min       bigint NOT NULL,                 -- as ddstore.instant() has them
     t_max       bigint NOT NULL CHECK (t_max >= t_min),
+    heads       jsonb,                           -- by column id: the first bytes of what the segment had, in hex
     PRIMARY KEY (table_id, series_key, t_min, t_max)
 );
 

@@ -24,6 +24,22 @@ class ColumnInfo(TypedDict):
     exact: bool
     sides: tuple[int, ...]
 
+class HeadInfo(TypedDict):
+    type: int
+    mode: int
+    flags: int
+    n: int
+    lattice: int
+    mul: int
+    add: int
+    den: int
+    step: float
+    offset: float
+    width: int
+    stride: int
+    sides: int
+    weights: bytes
+
 # trusting: coder bsc is decoded, too: see ddstore.h.
 # sides: (checksum, type, values of all n rows) of each column that peek_column's `sides` names, in its order.
 def decode_column(
@@ -38,6 +54,7 @@ def decode_column(
     /,
 ) -> tuple[bytearray, bytearray | None]: ...
 def peek_column(residual: Buffer, /) -> ColumnInfo: ...
+def peek_head(head: Buffer, /) -> HeadInfo: ...
 def encode_column(
     *,
     type: int,
@@ -68,6 +85,7 @@ def encode_column(
     stride: int = 0,
     sides: Sequence[tuple[int, int, Buffer, float, float, int]] | None = None,
     unit: float = 0.0,
+    weights: Buffer | None = None,
 ) -> bytes | None: ...
 
 # (row classes, how many of them are no VALUE). int type codes are those of docs/format.md throughout.

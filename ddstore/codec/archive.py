@@ -13,12 +13,13 @@ from ddstore import _native
 from ddstore.codec.bound_check import violations
 from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
+from ddstore.codec.hint import Hint
 from ddstore.codec.lattice import fine
 from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["again", "look", "search"]
+__all__ = ["again", "as_before", "look", "search"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -48,6 +49,7 @@ class _Contender:
     deep: int = _DEEP
     shapes: bool = False
     conditioned: bool = False
+    weights: bytes | None = None
 
     coder = Coder.CM
 
@@ -65,6 +67,7 @@ class _Contender:
             stride=stride,
             sides=self.uses,
             shapes=self.shapes,
+            weights=self.weights,
         )
 
     def on_part(self, which: slice) -> bytes | None:
@@ -151,6 +154,16 @@ def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | 
     """
     assert isinstance(way, _Contender)
     return way.again(column, rows, sides)
+
+
+def as_before(column: Column, hint: Hint) -> Coded | None:
+    """Values as mode interp gave them back, coded as they were; None where rows have come, gone or changed."""
+    if hint.width == 0 or hint.rows != column.n:
+        return None
+    rows, _ = column.on(hint.lattice)
+    lifted = replace(rows, index=np.where(rows.plain, rows.index + hint.width // 2, 0))
+    way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights)
+    return way.code(None)
 
 
 def _light(column: Column, rows: Rows) -> _Contender:

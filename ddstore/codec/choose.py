@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from ddstore.bounds import Bound
 from ddstore.codec import archive, select, tube
 from ddstore.codec.choice import Asked, Choice, Path, on_cheaper_path
 from ddstore.codec.column import Column
 from ddstore.codec.format import Coder, Mode
+from ddstore.codec.hint import Hint
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
 from ddstore.codec.model import Model, Net
 from ddstore.codec.side import Side
@@ -36,6 +38,7 @@ def smallest(
     model: Model | Net | None,
     sides: Sequence[Side],
     before: Choice | None = None,
+    hints: Sequence[Hint] = (),
 ) -> tuple[select.Coded, Choice | None]:
     """Code a column; what comes back decodes to values within the bound, which the caller verifies.
 
@@ -46,22 +49,28 @@ def smallest(
         model: the series' model, or None.
         sides: columns of the segment that this one may be conditioned on.
         before: what was chosen for the segment before this one, which saves the search where it still fits.
+        hints: how some of the values were coded before, which may not be coded with a loss again.
 
     Returns:
         The column, and what to hand to the segment after this one.
     """
     asked = Asked.of(column, profile, model)
-    if before is not None and before.fits(asked):
+    if before is not None and not hints and before.fits(asked):
         found = before.again(column, sides)
         if found is not None:
             return found
-    rows, _ = column.on(_cheapest_lattice(column, bound))
-    best, path = _searched(column, rows, profile, model, sides)
-    return best, Choice.of(asked, best, rows, path)
+    rows, _ = column.on(_cheapest_lattice(column, bound, hints))
+    best, path = _searched(column, rows, profile, model, sides, hints)
+    return best, None if hints else Choice.of(asked, best, rows, path)
 
 
 def _searched(
-    column: Column, rows: select.Rows, profile: Profile, model: Model | Net | None, sides: Sequence[Side]
+    column: Column,
+    rows: select.Rows,
+    profile: Profile,
+    model: Model | Net | None,
+    sides: Sequence[Side],
+    hints: Sequence[Hint],
 ) -> tuple[select.Coded, Path | None]:
     """The smallest coding of rows, and the path inside the bound that was looked at."""
     best = select.encode(rows, Coder.RANS)
@@ -75,7 +84,9 @@ def _searched(
     found = [best]
     if isinstance(model, Model):
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
-    found += _tried(column, paths, which, best, sides, profile, model if isinstance(model, Net) else None)
+    known = [coded for hint in hints if (coded := archive.as_before(column, hint)) is not None]
+    net = model if isinstance(model, Net) else None
+    found += known or _tried(column, paths, which, best, sides, profile, net)
     return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile)), finer
 
 
@@ -145,11 +156,11 @@ def _trial(rows: select.Rows, coder: Coder, which: slice) -> select.Trial:
     return select.Trial.of(select.plan(rows, coder, select.drift_of(rows)[0]), which)
 
 
-def _cheapest_lattice(column: Column, bound: Bound) -> Lattice:
+def _cheapest_lattice(column: Column, bound: Bound, hints: Sequence[Hint] = ()) -> Lattice:
     """By a sample of the column, under the coder that is quick to try."""
     some = column.sample()
     prices: list[tuple[float, Lattice]] = []
-    for lattice in _candidates(column, bound):
+    for lattice in chain((hint.lattice for hint in hints), _candidates(column, bound)):
         rows, escaped = some.on(lattice)
         if prices and escaped > _ESCAPES_TOLERATED * len(some.usable):
             continue

@@ -21,6 +21,7 @@ from ddstore.codec.bound_check import violations
 from ddstore.codec.choice import Choice
 from ddstore.codec.column import Column
 from ddstore.codec.format import FLAG_SIDES, Coder, RowClass, as_native, code_of, dtype_of, type_code
+from ddstore.codec.hint import Hint
 from ddstore.codec.model import Model, Net, is_damaged
 from ddstore.codec.select import Coded
 from ddstore.codec.side import Side, lattice_units
@@ -82,6 +83,7 @@ def encode_column(
     model: Model | Net | None = None,
     sides: Sequence[Side] = (),
     before: Choice | None = None,
+    hints: Sequence[Hint] = (),
 ) -> EncodedColumn:
     """Encode one column and verify it against what the production decoder makes of the bytes.
 
@@ -94,13 +96,14 @@ def encode_column(
         model: the series' shared model, tried when its encoder is at hand.
         sides: columns of the same segment encoded before; this one may be conditioned on at most three of them.
         before: the ``choice`` of the segment before this one, which saves the search where it still fits.
+        hints: with a lossless bound, how some of the values were coded before.
 
     Raises:
         BoundViolation: the decoded values break the bound (a defect: nothing may be deleted).
         SchemaMismatch: the type is not coded by the core.
     """
     column = Column.of(values, valid, as_native(type), bound)
-    best, choice = choose.smallest(column, bound, profile, model, sides, before)
+    best, choice = choose.smallest(column, bound, profile, model, sides, before, hints)
     given = {side.crc: side.values for side in sides}
     return replace(verified(column, best, model, [given[crc] for crc in needs(best.residual)]), choice=choice)
 

@@ -153,6 +153,7 @@ class Rows:
         sides: Sequence[SideUse] = (),
         shapes: bool = False,
         unit: float = 0.0,
+        weights: bytes | None = None,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         n, classes, lattice = len(self.values), self.classes, self.lattice
@@ -199,6 +200,7 @@ class Rows:
             stride=stride,
             sides=[use.native for use in sides],
             unit=unit,
+            weights=weights,
         )
 
 

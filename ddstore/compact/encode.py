@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddstore.bounds import Bound, Lossless
 from ddstore.codec.choice import Choice
+from ddstore.codec.hint import Hint
 from ddstore.codec.segment import EncodedColumn, checksum, encode_column
 from ddstore.codec.side import Side
 from ddstore.codec.times import encode_times
@@ -44,6 +45,7 @@ def encode_segment(
     profile: Profile,
     settled: bool = False,
     before: Mapping[int, Choice] | None = None,
+    hints: Mapping[int, Sequence[Hint]] | None = None,
 ) -> EncodedSegment:
     """Encode the rows of one segment. Every byte string has been decoded again and compared when this returns.
 
@@ -56,16 +58,18 @@ def encode_segment(
         profile: what its decoding may cost.
         settled: rows were in segments before: all bounds are used up, and how much of them nobody knows.
         before: by column id, what was chosen for an earlier segment of the series, which may save a search.
+        hints: by column id, how such rows were coded.
 
     Raises:
         BoundViolation: what would be read back is not what was asked for (a defect).
     """
     time = encode_times(rows.time, profile)
     allowed = dict.fromkeys((column.id for column in plan.table.values), Lossless()) if settled else bounds
-    before = before or {}
-    columns, used = _encode_columns(plan, rows, allowed, models, profile, before, conditioned=True)
+    columns, used = _encode_columns(plan, rows, allowed, models, profile, before or {}, hints or {}, conditioned=True)
     if _ambiguous(columns):
-        columns, used = _encode_columns(plan, rows, allowed, models, profile, before, conditioned=False)
+        columns, used = _encode_columns(
+            plan, rows, allowed, models, profile, before or {}, hints or {}, conditioned=False
+        )
     written = _written(plan, rows, bounds, profile, settled)
     return EncodedSegment(plan, job, rows, time, tuple(columns), tuple(used), written)
 
@@ -128,6 +132,7 @@ def _encode_columns(
     models: Mapping[int, SeriesModel],
     profile: Profile,
     before: Mapping[int, Choice],
+    hints: Mapping[int, Sequence[Hint]],
     *,
     conditioned: bool,
 ) -> tuple[list[_Encoded], list[SeriesModel | None]]:
@@ -154,6 +159,7 @@ def _encode_columns(
                 model=None if model is None else model.codec(),
                 sides=sides if conditioned else (),
                 before=before.get(column.id),
+                hints=hints.get(column.id, ()),
             )
         except DDStoreError as error:
             raise type(error)(str(error), series=plan.label, column=column.name) from error

@@ -22,7 +22,7 @@ from ddstore.compact.plan import SeriesPlan, group_plans, load_bounds
 from ddstore.compact.policy import CompactOptions, CompactReport, Progress, SeriesReport
 from ddstore.compact.reap import Worker, claim, fail, finish
 from ddstore.compact.rows import HotRows, read_edges, read_rows, row_width
-from ddstore.compact.settled import TimeRange, any_settled, forget_settled, load_settled
+from ddstore.compact.settled import Settled, any_settled, forget_settled, hints_for, load_settled, stretches
 from ddstore.compact.train import SeriesModel, SettledColumns, Trainer, least_rows, load_models
 from ddstore.compact.trials import Trials
 from ddstore.db.catalog import MAX_KEY_BYTES, SeriesKey
@@ -78,7 +78,7 @@ class Run:
         self.left_alone = 0
         self._jobs: dict[SeriesKey, int] = {}
         self._reports: dict[SeriesKey, SeriesReport] = {}
-        self._settled: dict[SeriesKey, list[TimeRange]] = {}  # of the series read last
+        self._settled: dict[SeriesKey, list[Settled]] = {}  # of the series read last
 
     def table(self, plans: Sequence[SeriesPlan]) -> None:
         """Compact the due series of one table: small ones in groups, large ones alone."""
@@ -158,7 +158,7 @@ class Run:
                 if plan.key in everyone:
                     mine = rows.take(slice(first[number], first[number + 1]))
                     own = {c.id: models[plan.key, c.id] for c in plan.table.values if (plan.key, c.id) in models}
-                    pieces = self._cut(plan, len(mine))
+                    pieces = self._cut(plan, mine)
                     work += [(plan, future) for future in self._encode(plan, mine, pieces, bounds[plan.key], own, {})]
             failed = {plan.key for plan, future in work if future.exception() is not None}
             self._commit([future.result() for plan, future in work if plan.key not in failed])
@@ -214,7 +214,7 @@ class Run:
                 models = {column: model for (_, column), model in stored.items()}
             own = bounds[plan.key]
             models = self._train(plan, rows, own, models)
-            pieces = self._cut(plan, len(rows))
+            pieces = self._cut(plan, rows)
             if not pieces:
                 return  # what is left is too little for a segment
             for part in _transactions(pieces):
@@ -272,10 +272,16 @@ class Run:
             before.add(values, valid, column.coded_as, bound, model)
         return chosen
 
-    def _cut(self, plan: SeriesPlan, count: int) -> list[slice]:
+    def _cut(self, plan: SeriesPlan, rows: HotRows) -> list[slice]:
         options, table = self._options, plan.table
         size, least = options.segment_rows_for(table), options.min_rows_for(table)
-        return list(cut(count, size, least, partial=options.partial or options.all))
+        partial, pieces = options.partial or options.all, []
+        for part in stretches(rows.time, self._settled.get(plan.key, ()), least):
+            # But for the last rows none may be left out: the next read begins after those that are in.
+            last, count = part.stop == len(rows), part.stop - part.start
+            found = cut(count, size, least if last else 1, partial=partial or not last)
+            pieces += [slice(part.start + piece.start, part.start + piece.stop) for piece in found]
+        return pieces
 
     def _encode(
         self,
@@ -290,8 +296,10 @@ class Run:
         futures = []
         for piece in pieces:
             part = rows.take(piece)
-            settled = any_settled(part.time, self._settled.get(plan.key, ()))
-            futures.append(self._pool.submit(encode_segment, plan, job, part, bounds, models, profile, settled, before))
+            ranges = self._settled.get(plan.key, ())
+            settled, hints = any_settled(part.time, ranges), hints_for(part.time, ranges)
+            arguments = plan, job, part, bounds, models, profile, settled, before, hints
+            futures.append(self._pool.submit(encode_segment, *arguments))
         return futures
 
     def _commit(self, segments: list[EncodedSegment]) -> dict[int, SeriesModel]:

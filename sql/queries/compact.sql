@@ -182,7 +182,7 @@ WHERE bound.table_id = %(table_id)s;
 
 -- name: compact_settled
 -- Times of some series whose hot rows were in segments before.
-SELECT settled.series_key, settled.t_min, settled.t_max
+SELECT settled.series_key, settled.t_min, settled.t_max, settled.heads
 FROM ddstore.settled
 JOIN jsonb_array_elements(%(series)s) AS wanted (series_key) USING (series_key)
 WHERE settled.table_id = %(table_id)s;

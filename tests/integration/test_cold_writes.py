@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from ddstore import Absolute, Lossless, Relative, connect
+from ddstore import Absolute, Lossless, Profile, Relative, connect
 from ddstore.db.manage import adopt
 from ddstore.db.pool import connect as connect_to
 from fix_compact import Twins
@@ -369,3 +369,41 @@ def test_the_bound_holds_however_often_a_row_leaves_its_segment(needs_extension:
         with store.connection() as conn:
             assert conn.execute("SELECT count(*) FROM ddstore.settled").fetchone() == (0,)
             assert conn.execute("SELECT count(*) FROM ONLY t").fetchone() == (0,)
+
+
+def test_what_leaves_its_segment_is_as_small_afterwards(needs_extension: None, database_url: str) -> None:
+    """Where columns are on no grid, and whether or not their rows fill segments as before."""
+    rng = np.random.default_rng(4)
+    n = 4000
+    data: dict[str, Any] = {
+        "time": np.datetime64("2024-01-01", "us") + np.arange(n) * np.timedelta64(1, "s"),
+        "state": np.zeros(n, np.int32),
+        "walk": rng.normal(0, 1, n).cumsum(),
+        "smooth": np.sin(np.arange(n) / 300) * 50 + rng.normal(0, 0.001, n),
+        "flow": np.exp(rng.normal(0, 0.1, n).cumsum()),
+    }
+    names = "unnest(ARRAY['walk', 'smooth', 'flow']) AS c"
+    sizes = f"SELECT sum((column_bytes ->> c)::int) FROM ddstore.segments, {names} GROUP BY c ORDER BY c".encode()
+    with connect(database_url) as store, store.connection() as conn:
+        columns: dict[str, Any] = {"state": ("int4", Lossless()), "walk": Absolute(0.05), "smooth": Absolute(0.05)}
+        store.create_table("t", time="time", columns=columns | {"flow": Relative(1e-3)}, segment_rows=1000)
+        store.write(data, table="t")
+        store.compact(train="never", all=True, profile=Profile.ARCHIVE)
+        before = conn.execute(sizes).fetchall()
+        read = conn.execute("SELECT * FROM t ORDER BY time").fetchall()
+        for statement in ("UPDATE t SET state = 0 WHERE state = 0", "SELECT ddstore.unseal('t', '[]', NULL, NULL)"):
+            conn.execute(statement.encode())
+            conn.commit()
+            store.compact(train="never", all=True, profile=Profile.ARCHIVE)
+            assert conn.execute("SELECT count(*) FROM ONLY t").fetchone() == (0,)
+            assert conn.execute("SELECT * FROM t ORDER BY time").fetchall() == read
+            after = conn.execute(sizes).fetchall()
+            assert all(now[0] < 1.05 * then[0] for now, then in zip(after, before, strict=True))
+            conn.commit()
+        # Other lengths: what lies on a lattice still costs about as little.
+        conn.execute("DELETE FROM t WHERE time IN ('2024-01-01 00:01Z', '2024-01-01 00:40Z')")
+        conn.commit()
+        store.compact(train="never", all=True, profile=Profile.ARCHIVE)
+        after = conn.execute(sizes).fetchall()
+        assert after[0][0] < 1.1 * before[0][0]
+        assert after[2][0] < 1.1 * before[2][0]

@@ -77,6 +77,7 @@ typedef struct {
 	uint64_t width; /* legal points on end of the fine lattice */
 	unsigned stride; /* log2 of the distance of anchors */
 	int8_t weight[DD_INTERP_SETS][DD_INTERP_WEIGHTS];
+	bool weighed; /* encoder only: these are the weights to use */
 	/* BTAE: index = base + round(prediction * scale / 2^32) */
 	uint32_t model_crc, latents_crc;
 	int64_t base, scale;
@@ -150,6 +151,8 @@ dd_status dd_sides_take(dd_column *c, const dd_side *given, unsigned count, dd_e
 
 /* header.c. Parsing leaves the reader at the payload, its end before the checksum, which it has verified. */
 dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err);
+/* The same of bytes that may end anywhere behind the header: no checksum is looked at. */
+dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err);
 bool dd_header_fits(const dd_column *c); /* does the coder code this mode? */
 bool dd_header_impossible_cm(const dd_column *c);
 void dd_header_write(const dd_column *c, dd_writer *w);

@@ -87,7 +87,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 	}
 	survey(c, &rows);
 	c->plain = c->coder == DD_CODER_CM && c->low > c->deep ? c->low - c->deep : 0;
-	if (c->mode == DD_MODE_INTERP)
+	if (c->mode == DD_MODE_INTERP && !c->weighed)
 		dd_interp_fit(c, &rows, workspace);
 	dd_header_write(c, &w);
 	if (c->mode != DD_MODE_LINEAR)

@@ -109,17 +109,12 @@ static bool impossible_net(const dd_column *c)
 	return !(c->unit >= 0 && c->unit <= 1e18f) || c->low > 0 || c->drift != 0 || c->centre != DD_CENTRE_LAST;
 }
 
-dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
+dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
 {
 	unsigned version, kind, coding;
 	uint64_t n, escapes;
 
-	if (len < 12)
-		return dd_fail(err, DD_CORRUPT, "too short for a column");
-	*r = (dd_reader){bytes + len - 4, bytes + len, false};
-	if (dd_get_le(r, 4) != dd_crc32c(0, bytes, len - 4))
-		return dd_fail(err, DD_CORRUPT, "checksum mismatch: the bytes are damaged");
-	*r = (dd_reader){bytes, bytes + len - 4, false};
+	*r = (dd_reader){bytes, bytes + len, false};
 	version = dd_get_u8(r);
 	if (version != DD_FORMAT_VERSION)
 		return dd_fail(err, DD_UNSUPPORTED, "written by a newer format version: upgrade ddstore");
@@ -188,6 +183,16 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))
 		return dd_fail(err, DD_CORRUPT, "impossible lattice");
 	return DD_OK;
+}
+
+dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err)
+{
+	if (len < 12)
+		return dd_fail(err, DD_CORRUPT, "too short for a column");
+	*r = (dd_reader){bytes + len - 4, bytes + len, false};
+	if (dd_get_le(r, 4) != dd_crc32c(0, bytes, len - 4))
+		return dd_fail(err, DD_CORRUPT, "checksum mismatch: the bytes are damaged");
+	return dd_header_read(bytes, len - 4, c, r, err);
 }
 
 /* The ordinals of the levels, from their differences. */

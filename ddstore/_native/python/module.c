@@ -172,6 +172,28 @@ static PyObject *peek_column(PyObject *self, PyObject *args)
 			     (unsigned)info.escapes, "exact", info.exact ? Py_True : Py_False, "sides", crcs);
 }
 
+static PyObject *peek_head(PyObject *self, PyObject *args)
+{
+	Py_buffer head;
+	dd_error err = {DD_OK, NULL, NULL};
+	dd_column c;
+	dd_reader r;
+	dd_status status;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*", &head))
+		return NULL;
+	status = dd_header_read(head.buf, (size_t)head.len, &c, &r, &err);
+	PyBuffer_Release(&head);
+	if (status != DD_OK)
+		return raise(&err);
+	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:i,s:L,s:L,s:K,s:d,s:d,s:K,s:I,s:I,s:y#}", "type", (int)c.type, "mode", (int)c.mode,
+			     "flags", c.flags, "n", (unsigned)c.n, "lattice", (int)c.lattice, "mul", (long long)c.mul, "add",
+			     (long long)c.add, "den", (unsigned long long)c.den, "step", c.step, "offset", c.offset, "width",
+			     (unsigned long long)c.width, "stride", c.stride, "sides", c.sides, "weights",
+			     (const char *)c.weight, (Py_ssize_t)sizeof c.weight);
+}
+
 static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
 {
 	return b->buf == NULL || b->len == (Py_ssize_t)n * width;
@@ -182,8 +204,8 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
-				"capacity", "modelled", "deep", "width", "stride", "sides", "unit", NULL};
-	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0};
+				"capacity", "modelled", "deep", "width", "stride", "sides", "unit", "weights", NULL};
+	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0}, weights = {0};
 	PyObject *out = NULL;
 	int type, mode, lattice, centre;
 	long long mul, add, drift, base, scale;
@@ -199,9 +221,10 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIOf", names, &type, &mode, &c.coder, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIOfz*", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
-					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others, &c.unit))
+					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others, &c.unit,
+					 &weights))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
@@ -225,6 +248,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_ADAPTIVE || capacity < 0 ||
 	    dd_coder_numbered(c.coder) == NULL || !dd_header_fits(&c) || (c.coder == DD_CODER_CM && dd_header_impossible_cm(&c)) ||
 	    (c.coder == DD_CODER_NET && (c.drift != 0 || !(c.unit >= 0 && c.unit <= 1e18f))) ||
+	    (weights.buf != NULL && weights.len != (Py_ssize_t)sizeof c.weight) ||
 	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
 	    (levels.buf != NULL && (levels.len == 0 || levels.len / 8 > DD_MAX_LEVELS)) || index.buf == NULL || !fits(&index, c.n, 8) || !fits(&classes, c.n, 1) || !fits(&bits, c.n, 8) ||
 	    (bits.buf == NULL && (mode == DD_MODE_RAW || classes.buf != NULL)) ||
@@ -236,6 +260,9 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 		raise(&err);
 		goto done;
 	}
+	c.weighed = weights.buf != NULL;
+	if (c.weighed)
+		memcpy(c.weight, weights.buf, sizeof c.weight);
 	c.low = DD_LOW_AUTO;
 	need = dd_encode_workspace(&c, model.buf ? &m : NULL);
 	workspace = aligned_workspace(need, &block);
@@ -265,6 +292,7 @@ done:
 	PyBuffer_Release(&latents);
 	PyBuffer_Release(&model);
 	PyBuffer_Release(&levels);
+	PyBuffer_Release(&weights);
 	return out;
 }
 
@@ -353,6 +381,7 @@ static PyObject *crc32c(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
 	{"decode_column", decode_column, METH_VARARGS, "First `want` rows of a column: (values, valid or None)."},
 	{"peek_column", peek_column, METH_VARARGS, "What a column's residual bytes say about themselves."},
+	{"peek_head", peek_head, METH_VARARGS, "What a column's first bytes, header included, say about its lattice."},
 	{"encode_column", (PyCFunction)(void (*)(void))encode_column, METH_VARARGS | METH_KEYWORDS,
 	 "Lattice indices to bytes; None when they would exceed `capacity`."},
 	{"describe_model", describe_model, METH_VARARGS, "A model's kind, window, latent bits, mean and standard deviation."},
