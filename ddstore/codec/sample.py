@@ -36,6 +36,8 @@ def sample(values: NDArray[Any], least: int = _ROWS) -> NDArray[Any]:
 def stretch(values: NDArray[Any], roughness: Callable[[NDArray[Any]], float], least: int) -> slice:
     """One stretch of neighbours, for what has to learn before it is any good: an eighth of the column, or ``least``.
 
+    All of it where that is less than twice as much: what is tried on all rows need not be done again.
+
     Args:
         values: shape (n,).
         roughness: what a stretch of them takes; the one taken is the most like all others.
@@ -43,7 +45,7 @@ def stretch(values: NDArray[Any], roughness: Callable[[NDArray[Any]], float], le
     """
     length = max(least, len(values) // _SHARE)
     room = len(values) - length
-    if room <= 0:
+    if room < length:
         return slice(0, len(values))
     starts = [room * k // (_SHARE - 1) for k in range(_SHARE)]
     rough = [roughness(values[start : start + length]) for start in starts]
