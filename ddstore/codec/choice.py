@@ -28,6 +28,8 @@ _SEGMENTS = {Profile.FAST: 8, Profile.BALANCED: 8, Profile.ARCHIVE: 4}
 _ROUGHER, _ROUGH = 1.15, 0.03
 # Bits per row below which each segment is unlike the others.
 _FLAT = 0.2
+# Bits per row above which it makes no difference where bins start.
+_PHASED = 5
 # Bits per row above which a lattice that keeps every bit may be the wrong one for other values.
 _GUESSED = 8
 # What it may take for the roughness it has, over what the searched one took; and in bits per row.
@@ -105,7 +107,8 @@ class Choice:
 
     def again(self, column: Column, sides: Sequence[Side]) -> tuple[Coded, Choice] | None:
         """Code another segment likewise; None where that is not known to be as good as what a search would find."""
-        rows, exact = column.on(rephased(self.lattice, column.usable))
+        lattice = rephased(self.lattice, column.usable) if self.rough < _PHASED else self.lattice
+        rows, exact = column.on(lattice)
         rough = _roughness(rows)
         if exact > (self.exact * _MORE_EXACT + _EXACT) * column.n or not _alike(rough, self.rough):
             return None

@@ -124,8 +124,11 @@ def _tried(
     net: Net | None,
 ) -> Iterator[select.Coded]:
     """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
-    mixed = min((_trial(path, Coder.MIX, which) for path in paths), key=lambda trial: trial.bits)
-    static = min((_trial(path, Coder.RANS, which) for path in paths), key=lambda trial: trial.bits)
+    drifts = [select.drift_of(path)[0] for path in paths]
+    mixed, static = (
+        min((_trial(*each, coder, which) for each in zip(paths, drifts, strict=True)), key=lambda trial: trial.bits)
+        for coder in (Coder.MIX, Coder.RANS)
+    )
     trials = [static, mixed]
     if profile is Profile.ARCHIVE:
         trials += archive.search(column, paths, sides, which)
@@ -152,8 +155,8 @@ def _finals(trials: Sequence[select.Trial], known: select.Trial, profile: Profil
             yield coded
 
 
-def _trial(rows: select.Rows, coder: Coder, which: slice) -> select.Trial:
-    return select.Trial.of(select.plan(rows, coder, select.drift_of(rows)[0]), which)
+def _trial(rows: select.Rows, drift: int, coder: Coder, which: slice) -> select.Trial:
+    return select.Trial.of(select.plan(rows, coder, drift), which)
 
 
 def _cheapest_lattice(column: Column, bound: Bound, hints: Sequence[Hint] = ()) -> Lattice:

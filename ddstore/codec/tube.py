@@ -90,9 +90,8 @@ def _reach(
     farthest = nearest.copy()
     open_ = np.ones(len(values), dtype=bool)
     for step in range(1, _MOST + 1):
-        candidate = nearest + side * step
-        open_ &= ~violations(values, lattice.value(candidate, kind), allowed)
-        farthest[open_] = candidate[open_]
+        open_ &= ~violations(values, lattice.value(nearest + side * step, kind), allowed)
+        farthest += side * open_
     return farthest
 
 
