@@ -4,8 +4,17 @@
 #include "rans.h"
 
 typedef struct {
-	uint16_t first[DD_RANS_TOKENS], frequency[DD_RANS_TOKENS];
-} table;
+	uint64_t inverse; /* of the frequency */
+	uint16_t first, frequency;
+} symbol;
+
+typedef symbol table[DD_RANS_TOKENS];
+
+/*
+ * x / f is x * inverse >> this, for every f up to DD_RANS_TOTAL and every x below f << (32 - DD_RANS_BITS): f * inverse
+ * exceeds 2^44 by no more than f, and x * f is below 2^44.
+ */
+#define DD_RANS_INVERSE 44u
 
 typedef uint32_t counts[DD_RANS_TOKENS];
 
@@ -229,7 +238,7 @@ static uint32_t rounded(float f)
 }
 
 /* Frequencies for these counts, as they can be described; returns which used token takes the rest. */
-static unsigned share_out(const state *s, const uint32_t *count, table *t)
+static unsigned share_out(const state *s, const uint32_t *count, symbol *t)
 {
 	uint32_t total = 0, sum = 0, at = 0;
 	unsigned rest = 0;
@@ -249,34 +258,37 @@ static unsigned share_out(const state *s, const uint32_t *count, table *t)
 			f = rounded(share + owed);
 			owed += share - (float)f;
 		}
-		t->frequency[s->used[i]] = (uint16_t)f;
+		t[s->used[i]].frequency = (uint16_t)f;
 		sum += f;
 	}
 	while (sum >= DD_RANS_TOTAL) { /* take from the largest: with many rare tokens, 1 for each is too much */
 		unsigned most = rest == 0 ? 1 : 0, drop;
 
 		for (unsigned i = 0; i < s->used_count; i++)
-			if (i != rest && t->frequency[s->used[i]] > t->frequency[s->used[most]])
+			if (i != rest && t[s->used[i]].frequency > t[s->used[most]].frequency)
 				most = i;
-		drop = dd_bit_length(t->frequency[s->used[most]] - 1u);
-		t->frequency[s->used[most]] -= (uint16_t)(1u << (drop > 4 ? drop - 4 : 0));
+		drop = dd_bit_length(t[s->used[most]].frequency - 1u);
+		t[s->used[most]].frequency -= (uint16_t)(1u << (drop > 4 ? drop - 4 : 0));
 		sum -= 1u << (drop > 4 ? drop - 4 : 0);
 	}
-	t->frequency[s->used[rest]] = (uint16_t)(DD_RANS_TOTAL - sum);
+	t[s->used[rest]].frequency = (uint16_t)(DD_RANS_TOTAL - sum);
 	for (unsigned i = 0; i < s->used_count; i++) {
-		t->first[s->used[i]] = (uint16_t)at;
-		at += t->frequency[s->used[i]];
+		symbol *own = &t[s->used[i]];
+
+		own->first = (uint16_t)at;
+		own->inverse = own->frequency > 0 ? (1ull << DD_RANS_INVERSE) / own->frequency + 1 : 0;
+		at += own->frequency;
 	}
 	return rest;
 }
 
-static void write_table(const state *s, const table *t, unsigned rest, dd_bit_writer *w)
+static void write_table(const state *s, const symbol *t, unsigned rest, dd_bit_writer *w)
 {
 	unsigned before = 8;
 
 	dd_bits_put(w, rest, dd_bit_length(s->used_count - 1));
 	for (unsigned i = 0; i < s->used_count; i++) {
-		uint32_t f = t->frequency[s->used[i]], length = dd_bit_length(f);
+		uint32_t f = t[s->used[i]].frequency, length = dd_bit_length(f);
 		int change = (int)length - (int)before;
 		unsigned zeros = (unsigned)(change < 0 ? -2 * change - 1 : 2 * change);
 
@@ -323,9 +335,9 @@ static void write_tables(state *s, dd_bit_writer *w)
 				total += s->part[part][s->used[i]];
 			dd_bits_put(w, total > 0, 1);
 			if (total > 0) {
-				unsigned rest = share_out(s, s->part[part], &s->tables[tables]);
+				unsigned rest = share_out(s, s->part[part], s->tables[tables]);
 
-				write_table(s, &s->tables[tables], rest, w);
+				write_table(s, s->tables[tables], rest, w);
 				set = (uint8_t)tables++;
 			}
 			for (unsigned past = 0; past < DD_RANS_PAST; past++)
@@ -344,20 +356,21 @@ static void write_tokens(const dd_column *c, const state *s, dd_writer *w)
 	for (unsigned lane = 0; lane < DD_RANS_LANES; lane++)
 		x[lane] = DD_RANS_LOW;
 	for (uint32_t i = length; i-- > 0;) {
+#pragma GCC unroll 8
 		for (unsigned lane = DD_RANS_LANES; lane-- > 0;) {
-			uint32_t row = lane * length + i, f, full;
-			const table *t;
+			uint32_t row = lane * length + i, full, whole;
+			const symbol *t;
 
 			if (row >= c->n)
 				continue;
-			t = &s->tables[s->table_of[s->context[row]]];
-			f = t->frequency[s->token[row]];
+			t = &s->tables[s->table_of[s->context[row]]][s->token[row]];
 			/* As good as random, hence no branch. There is room: a row takes a word at most. */
-			full = x[lane] >> (32 - DD_RANS_BITS) >= f;
+			full = x[lane] >> (32 - DD_RANS_BITS) >= t->frequency;
 			at[-1] = (uint16_t)x[lane];
 			at -= full;
 			x[lane] >>= 16 * full;
-			x[lane] = (x[lane] / f << DD_RANS_BITS) + x[lane] % f + t->first[s->token[row]];
+			whole = (uint32_t)(x[lane] * t->inverse >> DD_RANS_INVERSE);
+			x[lane] += whole * (DD_RANS_TOTAL - t->frequency) + t->first; /* whole f + rest to whole TOTAL + rest + first */
 		}
 	}
 	for (unsigned lane = 0; lane < DD_RANS_LANES; lane++)
