@@ -18,6 +18,7 @@ from ddstore import _native
 from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
+    FLAG_MATCHES,
     FLAG_NULLS,
     FLAG_SHAPES,
     FLAG_SHORTEST,
@@ -105,7 +106,7 @@ def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.
 
 
 def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
-    """Every way of coding every type, without and with exceptions and (coder cm) with other columns or shapes."""
+    """Every way of coding every type, without and with exceptions, (coder cm) with other columns, shapes or matches."""
     rng = np.random.default_rng(seed)
     for coder, mode in WAYS:
         for at, kind in enumerate(NATIVE_TYPES):
@@ -122,6 +123,11 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
         for exceptions in (False, True):
             yield _encode(rng, Coder.NET, Mode.LATTICE, kind, n, exceptions, 0)
     yield _encode(rng, Coder.NET, Mode.LATTICE, "int8", n, False, 0, far=True)
+    for mode in (Mode.LATTICE, Mode.ADAPTIVE):
+        for at, kind in enumerate(NATIVE_TYPES):
+            shapes, sides = (kind == "int4", 0) if mode is Mode.LATTICE else (False, at % 3)
+            far, odd = kind == "int8", kind == "float4"
+            yield _encode(rng, Coder.CM, mode, kind, n, odd, sides, far=far, shapes=shapes, matches=True)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -147,6 +153,7 @@ def _encode(
     sides: int,
     far: bool = False,
     shapes: bool = False,
+    matches: bool = False,
 ) -> Coded:
     lattice = _lattice(kind, mode, rng)
     scale = (0.8, 4.0, 900.0)[int(rng.integers(3))] if kind != "int8" else float(10.0 ** rng.integers(0, 16))
@@ -154,6 +161,9 @@ def _encode(
     index[rng.random(n) < 0.02] += int(50 * scale)
     if far:
         index = rng.integers(2**61, 2**62, n) * (1 - 2 * (np.arange(n) & 1))
+    if matches:  # the same rows again and again, but for a few
+        again = np.resize(index[: max(1, n // 4)], n)
+        index = np.where(rng.random(n) < 0.03, index, again)
     if lattice["levels"] is not None:
         index %= len(lattice["levels"]) // 8
     classes = None
@@ -163,7 +173,7 @@ def _encode(
             classes &= 1
     other = [_side(rng, index, k) for k in range(sides)]
     flags = FLAG_EXACT | (0 if classes is None else FLAG_EXCEPTIONS | FLAG_NULLS)
-    flags |= FLAG_SHAPES if shapes else 0
+    flags |= (FLAG_SHAPES if shapes else 0) | (FLAG_MATCHES if matches else 0)
     if kind == "float8" and mode is not Mode.RAW:
         flags |= (0, FLAG_VIA_FLOAT32, FLAG_VIA_FLOAT32 | FLAG_SHORTEST)[int(rng.integers(3))]
     residual = encode_native(
@@ -185,7 +195,8 @@ def _encode(
         sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
     )
     contents = "odd" if exceptions else "full" if far else "plain"
-    name = f"{coder.name}-{mode.name}-{kind}-{contents}-{'shapes' if shapes else sides}".lower()
+    given = ("matches-" if matches else "") + ("shapes" if shapes else f"{sides}")
+    name = f"{coder.name}-{mode.name}-{kind}-{contents}-{given}".lower()
     return Coded(name, kind, n, residual, tuple(other), NET if coder is Coder.NET else b"")
 
 

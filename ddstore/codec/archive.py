@@ -19,7 +19,7 @@ from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["again", "as_before", "look", "search"]
+__all__ = ["again", "as_before", "look", "search", "share_foretold"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -30,6 +30,7 @@ _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than
 _SMOOTH = 2.0  # bits per row, below which interpolation may be best
 _FLAT = 0.1  # bits per row, below which a short segment teaches the strong coder nothing
 _NEAR = 1.02  # a first look this close to paying is worth a second
+_FORETOLD = 0.02  # a share of moves that came before: where rows only look alike it is below 0
 _ROUNDS = 3
 _SMALLEST_UNIT = 1e-290  # of a column to be conditioned on: its inverse is finite
 
@@ -50,6 +51,7 @@ class _Contender:
     shapes: bool = False
     conditioned: bool = False
     weights: bytes | None = None
+    matches: bool = False
 
     coder = Coder.CM
 
@@ -68,6 +70,7 @@ class _Contender:
             sides=self.uses,
             shapes=self.shapes,
             weights=self.weights,
+            matches=self.matches,
         )
 
     def on_part(self, which: slice) -> bytes | None:
@@ -107,11 +110,12 @@ def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: 
         sides: columns of the segment that it may be conditioned on.
         which: the rows to choose by.
     """
+    found: list[Trial] = []
     smooth = _interpolated(column, paths[0], sides, which)
-    found = [] if smooth is None else [smooth]
     for rows in paths:
-        found += _causal(_light(column, rows), sides, which)
-    return found
+        share = share_foretold(rows)
+        found += [_foretold(trial, share) for trial in _causal(_light(column, rows), sides, which)]
+    return found if smooth is None else [*found, _no_worse(smooth, found)]
 
 
 def look(
@@ -130,17 +134,20 @@ def look(
     """
     if bits < _FLAT:
         return []
-    light = _light(column, path)
+    light, share = _light(column, path), share_foretold(path)
     # Interpolation is for smooth columns at wide bounds, filters for the others.
     smooth = _interpolated(column, rows, (), which) if bits < _SMOOTH else None
+    if smooth is not None and share > 0:
+        found = [_foretold(Trial.of(light, which), share)]
+        return [*found, _no_worse(smooth, found)]
     if smooth is not None:
         return [smooth, Trial.of(light, which)]
     light = replace(light, uses=_related(path, sides))
     filtered, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE), which), which)
-    if filtered.bits > _NEAR * below:
+    if filtered.bits * (1 - share) > _NEAR * below:
         return []
     plain = Trial.of(replace(way, mode=Mode.LATTICE), which)
-    return [plain if plain.bits * _DEARER < filtered.bits else filtered]
+    return [_foretold(plain if plain.bits * _DEARER < filtered.bits else filtered, share)]
 
 
 def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | None:
@@ -166,6 +173,12 @@ def as_before(column: Column, hint: Hint) -> Coded | None:
     return way.code(None)
 
 
+def share_foretold(rows: Rows) -> float:
+    """Which share of the moves among rows what came before foretells; 0 where that is too small."""
+    share = _native.foretold(np.ascontiguousarray(rows.index[rows.plain]))
+    return share if share > _FORETOLD else 0.0
+
+
 def _light(column: Column, rows: Rows) -> _Contender:
     return _Contender(column, rows, Mode.LATTICE, drift=drift_of(rows)[0])
 
@@ -187,6 +200,21 @@ def _causal(light: _Contender, sides: Sequence[Side], which: slice) -> Iterator[
     flat = Trial.of(replace(way, mode=Mode.LATTICE, shapes=True), which)
     if flat.bits < shaped.bits:
         yield flat
+
+
+def _foretold(trial: Trial, share: float) -> Trial:
+    """The same with matches, where this share of moves is foretold: from too far back for a stretch to show it."""
+    way = trial.way
+    assert isinstance(way, _Contender)
+    if share == 0.0:
+        return trial
+    return Trial(replace(way, matches=True), trial.bits * (1 - share))
+
+
+def _no_worse(trial: Trial, others: Sequence[Trial]) -> Trial:
+    """Beside matches, of which a stretch tells little, so that all rows decide between the two."""
+    told = [other.bits for other in others if isinstance(other.way, _Contender) and other.way.matches]
+    return replace(trial, bits=min([trial.bits, *told]))
 
 
 def _deepened(trial: Trial, which: slice) -> tuple[Trial, _Contender]:

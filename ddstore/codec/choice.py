@@ -79,6 +79,8 @@ class Choice:
     """Order-0 entropy of the differences of indices, in bits per row."""
     bits: float
     """Per row, as coded."""
+    recurring: bool
+    """Whether its rows had come before, so that matches were worth it."""
     age: int = 0
     """How many segments ago a search found it."""
 
@@ -97,7 +99,8 @@ class Choice:
         costs = None if path is None or coded.way.rows.lattice is not path.rows.lattice else path.costs
         n = len(rows.values)
         bits = 8.0 * coded.size / n
-        return cls(asked, rows.lattice, costs, coded.way.bare(), rows.escapes / n, _roughness(rows), bits)
+        rough, recurring = _roughness(rows), _recurring(asked, rows)
+        return cls(asked, rows.lattice, costs, coded.way.bare(), rows.escapes / n, rough, bits, recurring)
 
     def fits(self, asked: Asked | None) -> bool:
         """Whether it is worth a look for another segment."""
@@ -111,6 +114,8 @@ class Choice:
         rows, exact = column.on(lattice)
         rough = _roughness(rows)
         if exact > (self.exact * _MORE_EXACT + _EXACT) * column.n or not _alike(rough, self.rough):
+            return None
+        if _recurring(self.asked, rows) != self.recurring:
             return None
         coded = self._coded(column, rows, sides)
         expected = self.bits * (rough + _ROUGH) / (self.rough + _ROUGH)
@@ -136,6 +141,10 @@ class Choice:
 
 def _roughness(rows: Rows) -> float:
     return _native.roughness(rows.index) / len(rows.index)
+
+
+def _recurring(asked: Asked, rows: Rows) -> bool:
+    return asked.profile is not Profile.FAST and archive.share_foretold(rows) > 0
 
 
 def _alike(a: float, b: float) -> bool:

@@ -42,6 +42,7 @@ FLAG_VIA_FLOAT32: Final = 8
 FLAG_SHORTEST: Final = 32
 FLAG_SIDES: Final = 16
 FLAG_SHAPES: Final = 64
+FLAG_MATCHES: Final = 128
 
 
 class Mode(IntEnum):

@@ -13,6 +13,7 @@ from ddstore import _native
 from ddstore.codec.format import (
     FLAG_EXACT,
     FLAG_EXCEPTIONS,
+    FLAG_MATCHES,
     FLAG_NULLS,
     FLAG_SHAPES,
     FLAG_SHORTEST,
@@ -154,6 +155,7 @@ class Rows:
         shapes: bool = False,
         unit: float = 0.0,
         weights: bytes | None = None,
+        matches: bool = False,
     ) -> bytes | None:
         """The bytes, or None when they would be larger than raw + 64."""
         n, classes, lattice = len(self.values), self.classes, self.lattice
@@ -167,6 +169,7 @@ class Rows:
             | (FLAG_VIA_FLOAT32 if lattice.via_float32 and mode is not Mode.RAW else 0)
             | (FLAG_SHORTEST if lattice.shortest and mode is not Mode.RAW else 0)
             | (FLAG_SHAPES if shapes else 0)
+            | (FLAG_MATCHES if matches else 0)
         )
         own = None
         if classes is not None or mode is Mode.RAW:
@@ -232,7 +235,7 @@ class Trial:
     way: Way
     bits: float
     """Per row; never more than raw bytes take."""
-    _bytes: bytes | None
+    _bytes: bytes | None = None
     """All rows', where the stretch is all of them."""
 
     @classmethod

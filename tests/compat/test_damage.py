@@ -11,7 +11,7 @@ from coded import Coded, coded_columns
 from columns import Case, cases, encode
 from ddstore import _native
 from ddstore._native import CorruptError, crc32c
-from ddstore.codec.format import FLAG_SHAPES, type_code
+from ddstore.codec.format import FLAG_MATCHES, FLAG_SHAPES, type_code
 from ddstore.codec.segment import decode_column
 from ddstore.codec.times import encode_times
 from ddstore.errors import CorruptSegment
@@ -104,14 +104,15 @@ def test_a_coder_of_the_future_is_refused() -> None:
         decode_column(other + crc32c(other).to_bytes(4, "little"), None, None, SEEDS[0].type, len(SEEDS[0].values))
 
 
-def test_shapes_are_refused_where_there_can_be_none() -> None:
-    """Beside other columns, from coarse to fine, and by any other coder."""
+@pytest.mark.parametrize(("flag", "elsewhere"), [(FLAG_SHAPES, "sides"), (FLAG_MATCHES, "nowhere")])
+def test_contexts_are_refused_where_there_can_be_none(flag: int, elsewhere: str) -> None:
+    """From coarse to fine, and by any other coder; those of shapes beside other columns, too."""
     tried = 0
     for coded in coded_columns(9):
-        if not coded.sides and "cm-" in coded.name and "interp" not in coded.name:
+        if "cm-" in coded.name and "interp" not in coded.name and not (elsewhere == "sides" and coded.sides):
             continue
         tried += 1
-        other = coded.residual[:3] + bytes([coded.residual[3] | FLAG_SHAPES]) + coded.residual[4:-4]
+        other = coded.residual[:3] + bytes([coded.residual[3] | flag]) + coded.residual[4:-4]
         with pytest.raises(CorruptError, match="impossible column header"):
             _native.peek_column(other + crc32c(other).to_bytes(4, "little"))
     assert tried > 30

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from coded import encode_native
 from ddstore import _native
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec import select
 from ddstore.codec.aggregates import column_stats
-from ddstore.codec.format import Coder, as_native, type_code
+from ddstore.codec.format import FLAG_EXACT, FLAG_MATCHES, Coder, Mode, as_native, type_code
 from ddstore.codec.lattice import lossy_lattices
 from ddstore.codec.scale import find_scale
 from ddstore.codec.segment import decode_column, encode_column
@@ -193,6 +194,39 @@ def test_counts_that_never_repeat_are_a_scale(dtype: str) -> None:
     noise = rng.normal(0, 1, 9000).astype(dtype)
     assert find_scale(noise) is None
     assert find_scale(noise.astype(np.float32).astype(dtype)) is None
+
+
+@pytest.mark.parametrize("profile", [Profile.BALANCED, Profile.ARCHIVE])
+def test_rows_that_come_again_take_next_to_nothing(profile: Profile) -> None:
+    """However far back they are, and although some differ: noise cannot be told, but its repetition can."""
+    rng = np.random.default_rng(8)
+    once = rng.normal(0, 40, 12_000)
+    twice = np.concatenate([once, once])
+    twice[rng.integers(12_000, 24_000, 40)] += 9
+    first, both = (
+        encode_column(values, None, type="float8", bound=Absolute(0.05), profile=profile) for values in (once, twice)
+    )
+    assert both.residual[3] & FLAG_MATCHES
+    assert both.size < 1.1 * first.size
+    read, _ = decode_column(both.residual, None, None, "float8", len(twice))
+    assert np.abs(read - twice).max() <= 0.05
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), min_size=1, max_size=40),
+    st.sampled_from([1, 50, 10**6, 2**40, 2**62]),
+    st.sampled_from([Mode.LATTICE, Mode.ADAPTIVE]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_repetition_comes_back(pieces: list[tuple[int, int]], size: int, mode: Mode, seed: int) -> None:
+    """Pieces of four different stretches of rows, in any order, of any length, with indices of any size."""
+    rng = np.random.default_rng(seed)
+    stretches = rng.integers(-size, size, (4, 60), endpoint=True)
+    index = np.concatenate([stretches[which, :length] for which, length in pieces])
+    coded = encode_native("int8", Coder.CM, mode, index, flags=FLAG_EXACT | FLAG_MATCHES)
+    read, _ = decode_column(coded, None, None, "int8", len(index))
+    assert read.tobytes() == index.tobytes()
 
 
 @settings(max_examples=50, deadline=None)

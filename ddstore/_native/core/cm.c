@@ -30,7 +30,7 @@ static layout lay_out(const dd_column *c)
 	at.side = at.class + (c->flags & DD_FLAG_EXCEPTIONS ? dd_align(c->n) : 0);
 	at.indices = at.side + c->sides * dd_align(c->n * sizeof(int64_t));
 	/* Last, as an encoder, which does without, learns their number only after it has asked for memory. */
-	at.exact = at.indices + (c->mode == DD_MODE_INTERP ? dd_interp_size(c->n) : dd_causal_size(c->n));
+	at.exact = at.indices + (c->mode == DD_MODE_INTERP ? dd_interp_size(c->n) : dd_causal_size(c));
 	at.size = at.exact + dd_align(c->escapes * sizeof(uint64_t));
 	return at;
 }
@@ -47,7 +47,7 @@ static state *start(const dd_column *c, void *memory)
 	state *s = memory;
 
 	memset(s, 0, sizeof *s);
-	s->mixer = dd_cm_mixer_start(base + at.mixer, c->n);
+	s->mixer = dd_cm_mixer_start(base + at.mixer, c->n, c->flags & DD_FLAG_MATCHES);
 	if (c->flags & DD_FLAG_EXCEPTIONS)
 		s->class = base + at.class;
 	s->exact = (uint64_t *)(void *)(base + at.exact);

@@ -27,6 +27,7 @@ typedef struct {
 	uint32_t *seen;		     /* hash of the last indices -> where they were followed by what */
 	unsigned seen_bits;
 	uint32_t match, match_length;
+	dd_match *again;	     /* instead of those, with flag 128; else NULL */
 } dd_causal;
 
 static inline unsigned dd_causal_seen_bits(uint32_t n)
@@ -36,10 +37,17 @@ static inline unsigned dd_causal_seen_bits(uint32_t n)
 	return bits > 16 ? 16 : bits;
 }
 
-/* Bytes for n indices. */
-static inline size_t dd_causal_size(uint32_t n)
+/* Bytes for a column's indices, and after them where the last ones were seen. */
+static inline size_t dd_causal_indices(const dd_column *c)
 {
-	return dd_align((n + DD_CM_PAST) * sizeof(uint64_t)) + ((size_t)4 << dd_causal_seen_bits(n));
+	return dd_align((c->n + DD_CM_PAST) * sizeof(uint64_t));
+}
+
+static inline size_t dd_causal_size(const dd_column *c)
+{
+	size_t seen = (size_t)4 << dd_causal_seen_bits(c->n);
+
+	return dd_causal_indices(c) + (c->flags & DD_FLAG_MATCHES ? dd_match_size(c->n) : seen);
 }
 
 static inline void dd_causal_start(dd_causal *s, const dd_column *c, uint32_t count, void *memory)
@@ -51,9 +59,13 @@ static inline void dd_causal_start(dd_causal *s, const dd_column *c, uint32_t co
 	for (unsigned k = 1; k <= DD_CM_PAST; k++)
 		s->q[-(int)k] = (uint64_t)c->first;
 	s->count = count;
-	s->seen_bits = dd_causal_seen_bits(c->n);
-	s->seen = (uint32_t *)(void *)((uint8_t *)memory + dd_align((c->n + DD_CM_PAST) * sizeof(uint64_t)));
-	memset(s->seen, 0, (size_t)4 << s->seen_bits);
+	if (c->flags & DD_FLAG_MATCHES) {
+		s->again = dd_match_start((uint8_t *)memory + dd_causal_indices(c), c->n);
+	} else {
+		s->seen_bits = dd_causal_seen_bits(c->n);
+		s->seen = (uint32_t *)(void *)((uint8_t *)memory + dd_causal_indices(c));
+		memset(s->seen, 0, (size_t)4 << s->seen_bits);
+	}
 	dd_rls_start(&s->rls, DD_CM_ORDER + 3 * c->sides, 0.9985);
 	dd_rls_start(&s->quick, DD_CM_SHORT_ORDER, 0.98);
 	s->size = unit;
@@ -184,6 +196,16 @@ DD_INLINE void dd_causal_shape_contexts(const dd_causal *s, unsigned low, uint32
 							 dd_causal_octave(dd_causal_slope(s, low, 4, 16)));
 }
 
+/* Where something is foretold: contexts of it, and weights of its own. */
+DD_INLINE void dd_causal_match_contexts(const dd_match *again, dd_cm_mixer *m)
+{
+	uint32_t e = (uint32_t)dd_cm_clip(again->e, 30), size = dd_cm_size(again->e) > 3 ? 3 : (uint32_t)dd_cm_size(again->e);
+
+	m->context[12] = dd_hash(dd_hash(13, e), again->class);
+	m->choice[2] = DD_CM_CHOICE3 - 6 + again->class / 3; /* runs take up to 41 */
+	m->map_context[1] = 128 + again->class * 4 + size;
+}
+
 DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const double *delta, dd_cm_mixer *m)
 {
 	unsigned low = c->low;
@@ -240,6 +262,8 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	m->choice[2] = run * 2 + (s->nonzero1 < 0);
 	m->map_context[0] = dd_hash(x[7], 1) & 255;
 	m->map_context[1] = dd_hash(x[0], 2) & 255;
+	if (s->again != NULL && s->again->on)
+		dd_causal_match_contexts(s->again, m);
 }
 
 static inline void dd_causal_densities(dd_causal *s, const double *delta, int64_t drift)
@@ -313,7 +337,10 @@ static inline void dd_causal_learn(dd_causal *s, const dd_column *c, const doubl
 	s->e[1] = s->e[0];
 	s->e[0] = e;
 	s->q[s->at] = q;
-	dd_causal_match(s, q);
+	if (s->again != NULL)
+		dd_match_move(s->again, s->q, ++s->at);
+	else
+		dd_causal_match(s, q);
 }
 
 /* Code the next index; returns it. */
@@ -325,10 +352,12 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 	float width = (float)(1ull << c->low);
 	int64_t e;
 
+	if (s->again != NULL)
+		dd_match_foretell(s->again, s->q, centre, c->low);
 	dd_causal_predict(s, c, delta);
 	dd_causal_contexts(s, c, delta, m);
 	dd_causal_densities(s, delta, c->drift);
-	e = dd_cm_residual(m, &s->density, io, decoding, width, 0.5f, (int64_t)r >> c->low);
+	e = dd_cm_residual(m, s->again, &s->density, io, decoding, width, 0.5f, (int64_t)r >> c->low);
 	if (c->low > 0) {
 		uint32_t near = (uint32_t)dd_cm_clip(e, 20), fine = (uint32_t)dd_cm_round((delta[1] - (double)c->drift) * 8 / width, 200);
 
@@ -337,7 +366,7 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 		m->low_context[2] = dd_hash(dd_hash(79, (uint32_t)q1), dd_hash((uint32_t)q2, (uint32_t)e));
 		m->low_context[3] = dd_hash(dd_hash(80, fine), near);
 		m->low_context[4] = dd_hash(81, (uint32_t)(centre + ((uint64_t)e << c->low)));
-		r = dd_cm_low_bits(m, &s->density, io, decoding, c->low, c->plain, (float)e * width - 0.5f, r);
+		r = dd_cm_low_bits(m, s->again, &s->density, io, decoding, c->low, c->plain, (float)e * width - 0.5f, r);
 		r = (uint64_t)e << c->low | (r & ((1ull << c->low) - 1));
 	} else {
 		r = (uint64_t)e;

@@ -50,7 +50,7 @@ DD_INLINE int64_t dd_interp_residual(dd_interp *s, const dd_column *c, dd_cm_mix
 		s->density.inverse[h][lane] = 1.0f / (s->fast_scale[k] * 0.6f + 0.02f * width);
 		s->density.inverse[h][lane + 1] = 1.0f / (s->slow_scale[k] * 0.6f + 0.02f * width);
 	}
-	e = dd_cm_residual(m, &s->density, io, decoding, width, 0.5f * width, e);
+	e = dd_cm_residual(m, NULL, &s->density, io, decoding, width, 0.5f * width, e);
 	s->step[i] = (int8_t)dd_cm_clip(e, 3);
 	moved = (float)e * width;
 	for (unsigned k = 0; k < 4; k++) {

@@ -28,7 +28,7 @@ static void fill(uint32_t *slot, size_t count)
 		slot[i] = DD_SLOT_START;
 }
 
-dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
+dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told)
 {
 	dd_cm_mixer *m = memory;
 	uint8_t *after = (uint8_t *)memory + dd_align(sizeof *m);
@@ -43,11 +43,16 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n)
 	fill(m->low_slots, (size_t)DD_CM_LOW_CONTEXTS << m->low_bits);
 	for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
 		m->weight[0][k] = k < DD_CM_CONTEXTS ? 0.09f : 0.03f;
+	for (unsigned k = 0; k < 2; k++)
+		m->weight[0][DD_CM_TOLD + k] = told ? 0.3f : 0.0f;
 	for (uint32_t r = 1; r < DD_CM_ROWS; r++)
 		memcpy(m->weight[r], m->weight[0], sizeof m->weight[0]);
-	for (unsigned d = 0; d < DD_CM_LOW_DEPTHS; d++)
+	for (unsigned d = 0; d < 2 * DD_CM_LOW_DEPTHS; d++) {
 		for (unsigned k = 0; k < DD_CM_LOW_INPUTS; k++)
 			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS || k >= 8 ? 0.1f : 0.0f;
+		for (unsigned k = 0; k < 2; k++)
+			m->low_weight[d][DD_CM_LOW_TOLD + k] = told ? 0.4f : 0.0f;
+	}
 	m->input[DD_CM_CONTEXTS + DD_CM_EXPERTS] = 0.3f;
 	m->low_input[DD_CM_LOW_CONTEXTS] = 0.3f;
 	for (unsigned i = 0; i < DD_CM_NODES; i++)

@@ -15,13 +15,15 @@
 enum {
 	DD_CM_CONTEXTS = 20,
 	DD_CM_EXPERTS = 8,
-	DD_CM_INPUTS = 32,	 /* contexts, experts, a constant, zeros */
+	DD_CM_INPUTS = 32,	 /* contexts, experts, a constant, what is foretold, a zero */
+	DD_CM_TOLD = 29,
 	DD_CM_LOW_CONTEXTS = 5,
-	DD_CM_LOW_INPUTS = 16,
+	DD_CM_LOW_INPUTS = 16,	 /* contexts, a constant, what is foretold, experts */
+	DD_CM_LOW_TOLD = 6,
 	DD_CM_SETS = 4,
 	DD_CM_BUCKET = 16,	 /* nodes of a context that lie together: one cache line */
 	DD_CM_NODES = 160,
-	DD_CM_LOW_DEPTHS = 64,
+	DD_CM_LOW_DEPTHS = 64,	 /* and as many where a bit is foretold */
 	DD_CM_MAP_STEPS = 33,
 	DD_CM_MAP_ROWS = 16 * 256
 };
@@ -34,7 +36,7 @@ typedef struct {
 	float input[DD_CM_INPUTS];
 	float low_input[DD_CM_LOW_INPUTS];
 	float weight[DD_CM_ROWS][DD_CM_INPUTS];
-	float low_weight[DD_CM_LOW_DEPTHS][DD_CM_LOW_INPUTS];
+	float low_weight[2 * DD_CM_LOW_DEPTHS][DD_CM_LOW_INPUTS];
 	float second[DD_CM_NODES][DD_CM_SETS];
 	float map[2][DD_CM_MAP_ROWS][DD_CM_MAP_STEPS + 3];
 	float stretch[4096];
@@ -56,8 +58,8 @@ typedef struct {
 
 /* Bytes, 16-byte aligned, for a column of n rows. */
 size_t dd_cm_mixer_size(uint32_t n);
-/* Lay a mixer out in that memory and start it. */
-dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n);
+/* Lay a mixer out in that memory and start it; whether anything is ever foretold. */
+dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told);
 /* The caller has set the contexts of a new symbol: find their buckets. */
 void dd_cm_mixer_symbol(dd_cm_mixer *m);
 /* Nodes from 16 on lie in other buckets: find those. */

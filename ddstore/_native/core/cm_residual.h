@@ -3,7 +3,7 @@
 #define DD_CM_RESIDUAL_H
 
 #include "cm_density.h"
-#include "cm_mixer.h"
+#include "cm_match.h"
 
 /* Nodes: the first 16 share a bucket; 17 .. 79 length of a tail, 81 .. 143 its top mantissa bit, 144 .. row class. */
 enum {
@@ -41,16 +41,31 @@ static inline uint32_t dd_cm_log(float scale, float one, unsigned steps)
 	return dd_bit_length((uint64_t)(x > 0 ? x < 1e15f ? x : 1e15f : 0));
 }
 
-DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, uint64_t tail)
+/* A decision in which a bit may be foretold. */
+DD_INLINE unsigned dd_cm_told(dd_cm_mixer *m, dd_match *x, dd_rc_io *io, bool decoding, unsigned node, unsigned told,
+			      unsigned bit)
+{
+	unsigned class = node < DD_CM_BUCKET ? node : node < DD_CM_TOP ? 14 : 15;
+
+	if (x == NULL)
+		return dd_cm_code(m, io, decoding, node, bit);
+	dd_match_expect(x, m, class, told, m->input + DD_CM_TOLD);
+	bit = dd_cm_code(m, io, decoding, node, bit);
+	dd_match_learn(x, m, bit);
+	return bit;
+}
+
+DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_io *io, bool decoding, uint64_t told,
+			      uint64_t tail)
 {
 	float *logit = m->input + DD_CM_CONTEXTS;
-	unsigned bits = decoding ? 1 : dd_bit_length(tail), top;
+	unsigned bits = decoding ? 1 : dd_bit_length(tail), told_bits = dd_bit_length(told), top;
 
 	for (unsigned b = 1; b < 64; b++) {
 		unsigned stop;
 
 		dd_density_step(d, logit);
-		stop = dd_cm_code(m, io, decoding, DD_CM_LENGTH + b, bits == b);
+		stop = dd_cm_told(m, x, io, decoding, DD_CM_LENGTH + b, told_bits == b, bits == b);
 		if (decoding)
 			bits = b + !stop;
 		if (stop)
@@ -61,45 +76,49 @@ DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool 
 	if (bits == 1)
 		return 1;
 	memset(logit, 0, DD_CM_EXPERTS * sizeof *logit);
-	top = dd_cm_code(m, io, decoding, DD_CM_TOP + bits - 1, (unsigned)(tail >> (bits - 2)) & 1);
+	top = dd_cm_told(m, x, io, decoding, DD_CM_TOP + bits - 1, (unsigned)(told >> (bits - 2)) & 1,
+			 (unsigned)(tail >> (bits - 2)) & 1);
 	if (decoding)
-		return (uint64_t)(2 | top) << (bits - 2) | dd_rc_decode_bits(&io->dec, bits - 2);
-	dd_rc_encode_bits(&io->enc, tail & ((1ull << (bits - 2)) - 1), bits - 2);
+		tail = (uint64_t)(2 | top) << (bits - 2) | dd_rc_decode_bits(&io->dec, bits - 2);
+	else
+		dd_rc_encode_bits(&io->enc, tail & ((1ull << (bits - 2)) - 1), bits - 2);
+	if (x != NULL)
+		x->on = x->on && tail == told;
 	return tail;
 }
 
 /*
  * Cell e lies between e * width - shift and (e + 1) * width - shift, in the densities' unit. The caller has set
- * contexts and densities.
+ * contexts and densities, and what is foretold (x NULL: nothing ever is).
  */
-DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, float width, float shift,
-				 int64_t e)
+DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_io *io, bool decoding, float width,
+				 float shift, int64_t e)
 {
 	float *logit = m->input + DD_CM_CONTEXTS;
-	uint64_t away = decoding || e == 0 ? 0 : dd_cm_size(e) - 1;
+	uint64_t away = decoding || e == 0 ? 0 : dd_cm_size(e) - 1, told = x != NULL ? dd_cm_size(x->e) - 1 : 0;
 	unsigned negative, i;
 
 	dd_cm_mixer_symbol(m);
 	dd_density_zero(d, -shift, width - shift, logit);
-	if (dd_cm_code(m, io, decoding, DD_CM_ZERO, e == 0))
+	if (dd_cm_told(m, x, io, decoding, DD_CM_ZERO, x != NULL && x->e == 0, e == 0))
 		return 0;
 	dd_density_sign(d, logit);
-	negative = dd_cm_code(m, io, decoding, DD_CM_SIGN, e < 0);
+	negative = dd_cm_told(m, x, io, decoding, DD_CM_SIGN, x != NULL && x->e < 0, e < 0);
 	dd_density_walk(d, negative, width);
 	for (i = 0; i < DD_CM_UNARIES; i++) {
 		dd_density_step(d, logit);
-		if (dd_cm_code(m, io, decoding, DD_CM_UNARY + i, away == i))
+		if (dd_cm_told(m, x, io, decoding, DD_CM_UNARY + i, told == i, away == i))
 			break;
 	}
 	if (i < DD_CM_UNARIES)
 		away = i;
 	else
-		away = dd_cm_tail(m, d, io, decoding, away - DD_CM_UNARIES + 1) + DD_CM_UNARIES - 1;
+		away = dd_cm_tail(m, x, d, io, decoding, told - DD_CM_UNARIES + 1, away - DD_CM_UNARIES + 1) + DD_CM_UNARIES - 1;
 	return (int64_t)(negative ? 0 - (away + 1) : away + 1);
 }
 
 /* The `low` bits below cell e, whose cell starts at `from`; the lowest `plain` of them at even odds. */
-DD_INLINE uint64_t dd_cm_low_bits(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, bool decoding, unsigned low,
+DD_INLINE uint64_t dd_cm_low_bits(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_io *io, bool decoding, unsigned low,
 				  unsigned plain, float from, uint64_t bits)
 {
 	float width = (float)(1ull << low);
@@ -108,11 +127,17 @@ DD_INLINE uint64_t dd_cm_low_bits(dd_cm_mixer *m, dd_density *d, dd_rc_io *io, b
 
 	dd_density_cell(d, from, from + width);
 	for (unsigned b = low; b-- > plain;) {
-		unsigned bit;
+		unsigned bit, depth = low - 1 - b, node = DD_MATCH_LOW_NODE + (depth < 16 ? depth : 15);
 
 		width *= 0.5f;
 		dd_density_half(d, from + width, m->low_input + 8);
-		bit = dd_cm_code_low(m, io, decoding, low - 1 - b, prefix, (unsigned)(bits >> b) & 1);
+		if (x != NULL) {
+			dd_match_expect(x, m, node, (unsigned)(x->r >> b) & 1, m->low_input + DD_CM_LOW_TOLD);
+			depth += x->on ? DD_CM_LOW_DEPTHS : 0;
+		}
+		bit = dd_cm_code_low(m, io, decoding, depth, prefix, (unsigned)(bits >> b) & 1);
+		if (x != NULL)
+			dd_match_learn(x, m, bit);
 		dd_density_half_is(d, bit);
 		from += bit ? width : 0;
 		prefix = prefix << 1 | bit;

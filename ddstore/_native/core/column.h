@@ -38,7 +38,8 @@ enum {
 	DD_FLAG_VIA_FLOAT32 = 8, /* grid values are rounded to float32 on their way to float64 */
 	DD_FLAG_SIDES = 16,	/* coded on the condition of other columns */
 	DD_FLAG_SHORTEST = 32,	/* that float32 is printed, as shortly as it can be, and parsed as a float64 */
-	DD_FLAG_SHAPES = 64	/* coder cm, rows in their order, no other columns: contexts of the last rows' shape */
+	DD_FLAG_SHAPES = 64,	/* coder cm, rows in their order, no other columns: contexts of the last rows' shape */
+	DD_FLAG_MATCHES = 128	/* coder cm, rows in their order: what followed when the last rows came before */
 };
 
 /* Another column of the segment, as whole numbers: round((value - offset) * scale). */

@@ -16,6 +16,8 @@ bool dd_header_fits(const dd_column *c)
 		return false;
 	if ((c->flags & DD_FLAG_SHAPES) && (!cm || c->mode == DD_MODE_INTERP || (c->flags & DD_FLAG_SIDES)))
 		return false;
+	if ((c->flags & DD_FLAG_MATCHES) && (!cm || c->mode == DD_MODE_INTERP))
+		return false;
 	if ((c->flags & DD_FLAG_SHORTEST) && (c->type != DD_FLOAT64 || !(c->flags & DD_FLAG_VIA_FLOAT32)))
 		return false;
 	switch (c->mode) {
@@ -130,7 +132,7 @@ dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_read
 		return dd_fail(err, DD_UNSUPPORTED, "unknown mode: upgrade ddstore");
 	if (dd_coder_numbered(c->coder) == NULL)
 		return dd_fail(err, DD_UNSUPPORTED, "unknown coder: upgrade ddstore");
-	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || c->flags > 127 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
+	if (c->type < DD_INT16 || c->type > DD_FLOAT64 || n == 0 || n > DD_MAX_ROWS || escapes > n ||
 	    !dd_header_fits(c))
 		return dd_fail(err, DD_CORRUPT, "impossible column header");
 	c->n = (uint32_t)n;

@@ -46,6 +46,13 @@ float dd_roughness(const uint64_t *index, uint32_t n);
 /* That of the path of the whole numbers nearest to places - shift, which are below 2^51. */
 float dd_phase_roughness(const double *place, double shift, uint32_t n);
 
+/*
+ * Of rows whose index is not the last one, which share coder cm would foretell by matches, less those that it would foretell
+ * wrongly: of all, or only where many on end were the same, which ever is more.
+ */
+size_t dd_foretold_size(uint32_t n); /* of the memory */
+float dd_foretold(const uint64_t *index, uint32_t n, void *memory);
+
 /* The decimal or binary grid that floats lie on: whole numbers / den, perhaps rounded to float32 on the way. */
 typedef struct {
 	uint32_t hits; /* values on it; 0: there is no such grid */

@@ -237,6 +237,31 @@ PyObject *ddpy_phase_roughness(PyObject *self, PyObject *args)
 	return n < 0 ? bad("phase_roughness") : PyFloat_FromDouble(bits);
 }
 
+PyObject *ddpy_foretold(PyObject *self, PyObject *args)
+{
+	Py_buffer index;
+	float share = 0;
+	void *memory = NULL;
+	Py_ssize_t n;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*", &index))
+		return NULL;
+	n = elements(&index, DD_INT64);
+	if (n >= 0)
+		memory = PyMem_Malloc(dd_foretold_size((uint32_t)n));
+	if (memory != NULL) {
+		Py_BEGIN_ALLOW_THREADS;
+		share = dd_foretold(index.buf, (uint32_t)n, memory);
+		Py_END_ALLOW_THREADS;
+	}
+	PyMem_Free(memory);
+	PyBuffer_Release(&index);
+	if (n < 0)
+		return bad("foretold");
+	return memory == NULL ? PyErr_NoMemory() : PyFloat_FromDouble(share);
+}
+
 static PyObject *describe(const dd_grid *grid)
 {
 	if (grid->hits == 0)

@@ -396,6 +396,7 @@ static PyMethodDef methods[] = {
 	{"violations", ddpy_violations, METH_VARARGS, "Where the bound fails, and how often."},
 	{"exact_sum", ddpy_exact_sum, METH_VARARGS, "The exact sum of the finite values, and how many are not."},
 	{"roughness", ddpy_roughness, METH_VARARGS, "Order-0 entropy of the differences of indices, in bits in all."},
+	{"foretold", ddpy_foretold, METH_VARARGS, "Which share of the moves of indices what came before foretells."},
 	{"phase_roughness", ddpy_phase_roughness, METH_VARARGS, "The same for bins shifted by a part of their width."},
 	{"find_grids", ddpy_find_grids, METH_VARARGS, "The grid of all values and that of almost all."},
 	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},

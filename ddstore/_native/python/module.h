@@ -17,6 +17,7 @@ PyObject *ddpy_violations(PyObject *self, PyObject *args);
 PyObject *ddpy_exact_sum(PyObject *self, PyObject *args);
 PyObject *ddpy_roughness(PyObject *self, PyObject *args);
 PyObject *ddpy_phase_roughness(PyObject *self, PyObject *args);
+PyObject *ddpy_foretold(PyObject *self, PyObject *args);
 PyObject *ddpy_find_grids(PyObject *self, PyObject *args);
 
 #endif
