@@ -50,6 +50,7 @@ fetch(const DdfdwSegment *segment, TupleTableSlot *row, AttrNumber attno)
 static void
 clock_start(const DdfdwSegment *segment, instr_time *start)
 {
+	INSTR_TIME_SET_ZERO(*start);
 	if (segment->timing)
 		INSTR_TIME_SET_CURRENT(*start);
 }
