@@ -57,6 +57,7 @@ WAYS = (
     (Coder.CM, Mode.LATTICE),
     (Coder.CM, Mode.ADAPTIVE),
     (Coder.CM, Mode.INTERP),
+    (Coder.RANS, Mode.INTERP),
 )
 
 
@@ -114,7 +115,7 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
             for exceptions in (False, True):
                 for sides in others if exceptions else (0, 1 + at % 3) if coder is Coder.CM else (0,):
                     yield _encode(rng, coder, mode, kind, n, exceptions, sides)
-    for coder, mode in WAYS[1:5]:  # residuals as large as there can be
+    for coder, mode in (*WAYS[1:5], WAYS[6]):  # residuals as large as there can be
         yield _encode(rng, coder, mode, "int8", n, False, 0, far=True)
     for mode in (Mode.LATTICE, Mode.ADAPTIVE):
         for kind in NATIVE_TYPES:

@@ -27,6 +27,7 @@ class ColumnInfo(TypedDict):
 class HeadInfo(TypedDict):
     type: int
     mode: int
+    coder: int
     flags: int
     n: int
     lattice: int

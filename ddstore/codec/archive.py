@@ -1,4 +1,7 @@
-"""The strong coder: in which mode, and on the condition of which other columns; by trial on a stretch of the rows."""
+"""The strong coder: in which mode, and on the condition of which other columns; by trial on a stretch of the rows.
+
+And mode interp, which static tables code, too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["again", "as_before", "look", "search", "share_foretold"]
+__all__ = ["again", "as_before", "interpolated", "look", "search", "share_foretold"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -52,8 +55,7 @@ class _Contender:
     conditioned: bool = False
     weights: bytes | None = None
     matches: bool = False
-
-    coder = Coder.CM
+    coder: Coder = Coder.CM
 
     def run(self) -> bytes | None:
         """Code all rows."""
@@ -61,7 +63,7 @@ class _Contender:
         return self.rows.run(
             self.mode,
             Centre.LAST,
-            coder=Coder.CM,
+            coder=self.coder,
             drift=self.drift,
             modelled=0,
             deep=self.deep,
@@ -85,7 +87,7 @@ class _Contender:
             return _within_bound(self, residual)
         if residual is None:
             return None
-        return Coded(residual, None, self.mode, rows.lattice, rows.escapes, Coder.CM, way=self)
+        return Coded(residual, None, self.mode, rows.lattice, rows.escapes, self.coder, way=self)
 
     def bare(self) -> _Contender:
         """The same without any rows; other columns are looked for anew where there were some."""
@@ -97,7 +99,7 @@ class _Contender:
         if self.mode is not Mode.INTERP:
             drift = drift_of(rows)[0] if self.drift else 0
             return replace(self, column=column, rows=rows, uses=_related(rows, sides), drift=drift)
-        contender = _between(column, rows)
+        contender = _between(column, rows, self.coder)
         return None if contender is None else replace(contender, uses=_departing_with(contender.rows, sides))
 
 
@@ -169,7 +171,7 @@ def as_before(column: Column, hint: Hint) -> Coded | None:
         return None
     rows, _ = column.on(hint.lattice)
     lifted = replace(rows, index=np.where(rows.plain, rows.index + hint.width // 2, 0))
-    way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights)
+    way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights, coder=hint.coder)
     return way.code(None)
 
 
@@ -269,17 +271,29 @@ def _relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return together
 
 
+def interpolated(column: Column, rows: Rows, which: slice) -> Trial | None:
+    """The column in mode interp under static tables; None where that cannot be.
+
+    Args:
+        column: what to code.
+        rows: its rows on the cheapest lattice.
+        which: the rows to try it on.
+    """
+    contender = _between(column, rows, Coder.RANS)
+    return None if contender is None else Trial.of(contender, which)
+
+
 def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slice) -> Trial | None:
-    """The column in mode interp; None where it cannot be."""
-    contender = _between(column, rows)
+    """The same under the strong coder, and on the condition of another column where that is cheaper."""
+    contender = _between(column, rows, Coder.CM)
     if contender is None:
         return None
     uses = _departing_with(contender.rows, sides)
     return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)
 
 
-def _between(column: Column, rows: Rows) -> _Contender | None:
-    """Rows for mode interp; None where values do not lie on an even lattice, or have no error to spare."""
+def _between(column: Column, rows: Rows, coder: Coder) -> _Contender | None:
+    """The column in mode interp; None where values do not lie on an even lattice, or have no error to spare."""
     if rows.lattice.exact or not isinstance(column.allowed, float):
         return None
     found = fine(rows.lattice)
@@ -289,7 +303,8 @@ def _between(column: Column, rows: Rows) -> _Contender | None:
     plain = rows.plain
     index = np.zeros(column.n, dtype=np.int64)
     index[plain] = highest.index(column.values[plain], column.kind)
-    return _Contender(column, replace(rows, lattice=lattice, index=index), Mode.INTERP, width=width)
+    fine_rows = replace(rows, lattice=lattice, index=index)
+    return _Contender(column, fine_rows, Mode.INTERP, width=width, coder=coder)
 
 
 def _departing_with(rows: Rows, sides: Sequence[Side]) -> Use:
@@ -327,7 +342,8 @@ def _within_bound(contender: _Contender, residual: bytes | None) -> Coded | None
         broken = violations(column.values[plain], read[plain], column.allowed)
         if not broken.any():
             there = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
-            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, Coder.CM, (read, there), contender)
+            coder, decoded = contender.coder, (read, there)
+            return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, coder, decoded, contender)
         classes = np.zeros(column.n, dtype=np.uint8) if rows.classes is None else rows.classes.copy()
         classes[np.flatnonzero(plain)[broken]] = RowClass.EXACT
         contender = replace(contender, rows=replace(rows, classes=classes))

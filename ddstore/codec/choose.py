@@ -23,8 +23,13 @@ _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
 # What a coder that takes ten times as long to decode has to save: a share of the size, by profile.
-_SAVING = {Profile.BALANCED: 0.065, Profile.ARCHIVE: 0.0}
+_SAVING = {Profile.FAST: 0.065, Profile.BALANCED: 0.065, Profile.ARCHIVE: 0.0}
 _TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2, Coder.NET: 2}
+_BETWEEN = 0.3  # of a tenfold: static tables from coarse to fine, beside those in the order of rows
+# Bits per row up to which that is tried, and how dear it may be on a stretch, where the tables of all levels count for
+# more than among all rows.
+_SMOOTH = 3.0
+_PROMISING = 1.1
 # Ways that cost this much more on a stretch are given all rows, too: a share, and bits of a row, which a stretch tells
 # the worse the fewer there are of them. The archive profile has the time to ask more of them.
 _TIED = {Profile.BALANCED: (0.02, 0.02), Profile.ARCHIVE: (0.03, 0.04)}
@@ -74,20 +79,44 @@ def _searched(
 ) -> tuple[select.Coded, Path | None]:
     """The smallest coding of rows, and the path inside the bound that was looked at."""
     best = select.encode(rows, Coder.RANS)
-    if profile is Profile.FAST or best.mode is Mode.LINEAR:
+    if best.mode is Mode.LINEAR:
         return best, None
-    paths, which = [rows], rows.stretch()
+    which = rows.stretch()
+    between = _between(column, rows, which, best)
+    usable = [hint for hint in hints if profile is not Profile.FAST or hint.coder is Coder.RANS]
+    known = [coded for hint in usable if (coded := archive.as_before(column, hint)) is not None]
+    if profile is Profile.FAST:
+        return _least([best, *between, *known], profile), None
+    paths = [rows]
     finer = _cheaper_path(column, rows, which, profile) if _may_search(column, rows, best) else None
     if finer is not None:
         paths.append(finer.rows)
         best = min(best, select.encode(finer.rows, Coder.RANS), key=lambda coded: coded.size)
-    found = [best]
+    found = [best, *between]
     if isinstance(model, Model):
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
-    known = [coded for hint in hints if (coded := archive.as_before(column, hint)) is not None]
     net = model if isinstance(model, Net) else None
     found += known or _tried(column, paths, which, best, sides, profile, net)
-    return min(found, key=lambda coded: _cost(coded.size, coded.coder, profile)), finer
+    return _least(found, profile), finer
+
+
+def _between(column: Column, rows: select.Rows, which: slice, best: select.Coded) -> list[select.Coded]:
+    """The rows from coarse to fine under static tables, where a stretch of them promises something."""
+    if 8.0 * best.size > _SMOOTH * column.n:
+        return []
+    trial = archive.interpolated(column, rows, which)
+    if trial is None or trial.bits > _PROMISING * _trial(rows, select.drift_of(rows)[0], Coder.RANS, which).bits:
+        return []
+    coded = trial.code()
+    return [] if coded is None else [coded]
+
+
+def _least(found: Sequence[select.Coded], profile: Profile) -> select.Coded:
+    def cost(coded: select.Coded) -> float:
+        between = coded.mode is Mode.INTERP and coded.coder is Coder.RANS
+        return _cost(coded.size, coded.coder, profile) / (1.0 - _SAVING[profile]) ** (_BETWEEN if between else 0)
+
+    return min(found, key=cost)
 
 
 def _cheaper_path(column: Column, rows: select.Rows, which: slice, profile: Profile) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddstore import _native
-from ddstore.codec.format import FLAG_SHORTEST, FLAG_VIA_FLOAT32, LatticeKind, Mode, as_native, type_code
+from ddstore.codec.format import FLAG_SHORTEST, FLAG_VIA_FLOAT32, Coder, LatticeKind, Mode, as_native, type_code
 from ddstore.codec.lattice import Grid, Lattice
 
 __all__ = ["Hint"]
@@ -26,6 +26,7 @@ class Hint:
     """Mode interp: how many points of the lattice a step is; 0: another mode."""
     weights: bytes
     """Of mode interp."""
+    coder: Coder
 
     @classmethod
     def read(cls, head: bytes, type: str) -> Hint | None:
@@ -57,4 +58,8 @@ class Hint:
             useful = info["mul"] > 1 and info["add"] == 0
         else:
             useful = kind is LatticeKind.GRID and interpolated and info["mul"] > 0
-        return cls(lattice, info["n"], info["width"] if interpolated else 0, info["weights"]) if useful else None
+        return (
+            cls(lattice, info["n"], info["width"] if interpolated else 0, info["weights"], Coder(info["coder"]))
+            if useful
+            else None
+        )

@@ -27,7 +27,8 @@ def target_of(residual: bytes) -> str:
     coder, mode = Coder(residual[1] >> 4), Mode(residual[1] & 15)
     if mode is Mode.BTAE:
         return f"btae_{coder.name.lower()}"
-    return f"cm_{mode.name.lower()}" if coder is Coder.CM else coder.name.lower()
+    told_apart = coder is Coder.CM or mode is Mode.INTERP
+    return f"{coder.name}_{mode.name}".lower() if told_apart else coder.name.lower()
 
 
 def inputs() -> Iterator[tuple[str, bytes]]:

@@ -52,6 +52,17 @@ def test_coding_again_takes_no_more(values: np.ndarray, bound: Bound, mode: str,
         assert back[there].tobytes() == given[there].tobytes()
 
 
+def test_static_tables_code_again_what_they_coded_from_coarse_to_fine() -> None:
+    first = encode_column(SINE, None, type="float8", bound=Absolute(0.05), profile=Profile.FAST)
+    assert (first.mode, first.coder) == ("interp", "rans")
+    read, _ = decode_column(first.residual, None, None, "float8", len(SINE))
+    hint = Hint.read(first.residual[:128], "float8")
+    assert hint is not None
+    again = encode_column(read, None, type="float8", bound=Lossless(), profile=Profile.FAST, hints=[hint])
+    assert again.coder == "rans"
+    assert again.size <= 1.02 * first.size
+
+
 def test_bytes_that_say_nothing() -> None:
     coded = encode_column(SINE, None, type="float8", bound=Absolute(0.05), profile=Profile.ARCHIVE)
     for head in (b"", b"\0" * 128, coded.residual[:8], b"\xff" * 128):

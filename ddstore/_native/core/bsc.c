@@ -7,6 +7,7 @@
  */
 #include "coder.h"
 #include "residual.h"
+#include "runs.h"
 
 #ifdef DD_WITH_BSC
 #include <libbsc.h>
@@ -46,35 +47,6 @@ static void ready(void)
 	pthread_once(&once, initialise);
 }
 
-/* Rows on end of one class. */
-static uint64_t get_run(dd_reader *r, unsigned *class)
-{
-	uint64_t run = dd_get_varint(r);
-
-	*class = (unsigned)(run & 7);
-	return (run >> 3) + 1;
-}
-
-static void put_run(dd_writer *w, uint32_t length, unsigned class)
-{
-	dd_put_varint(w, (uint64_t)(length - 1) << 3 | class);
-}
-
-/* How many rows of each class; false when the runs are not those of n rows. */
-static bool count_runs(const dd_column *c, dd_reader *r, uint32_t count[8])
-{
-	uint64_t length;
-	unsigned class;
-
-	for (uint32_t rows = 0; rows < c->n; rows += (uint32_t)length) {
-		length = get_run(r, &class);
-		if (r->bad || class >= DD_ROW_CLASSES || length > c->n - rows)
-			return false;
-		count[class] += (uint32_t)length;
-	}
-	return true;
-}
-
 static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t *end, void *memory, dd_error *err)
 {
 	state *s = memory;
@@ -87,7 +59,7 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	*s = (state){.runs = r, .residual = residual, .q1 = (uint64_t)c->first, .q2 = (uint64_t)c->first};
 	if (!(c->flags & DD_FLAG_EXCEPTIONS))
 		s->left = count[DD_ROW_VALUE] = c->n;
-	else if (!count_runs(c, &r, count))
+	else if (!dd_count_runs(c, &r, count))
 		return dd_fail(err, DD_CORRUPT, "impossible runs of rows");
 	if (count[DD_ROW_EXACT] != c->escapes || (size_t)(r.end - r.p) < exact)
 		return dd_fail(err, DD_CORRUPT, "impossible number of exact rows");
@@ -135,7 +107,7 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 
 	for (uint32_t i = 0; i < rows; i++) {
 		if (s->left == 0)
-			s->left = (uint32_t)get_run(&s->runs, &s->class);
+			s->left = (uint32_t)dd_get_run(&s->runs, &s->class);
 		s->left--;
 		if (exceptions)
 			class[i] = (uint8_t)s->class;
@@ -165,7 +137,7 @@ static void put_classes(const dd_column *c, const dd_rows *rows, dd_writer *w)
 	for (uint32_t i = 1; i <= c->n; i++) {
 		if (i < c->n && rows->class[i] == rows->class[start])
 			continue;
-		put_run(w, i - start, rows->class[start]);
+		dd_put_run(w, i - start, rows->class[start]);
 		start = i;
 	}
 	for (uint32_t i = 0; i < c->n; i++)

@@ -18,3 +18,10 @@ const dd_coder *dd_coder_numbered(unsigned number)
 		return NULL;
 	}
 }
+
+const dd_coder *dd_coder_of(const dd_column *c)
+{
+	if (c->coder == DD_CODER_RANS && c->mode == DD_MODE_INTERP)
+		return &dd_coder_levels;
+	return dd_coder_numbered(c->coder);
+}

@@ -40,7 +40,7 @@ typedef struct {
 enum { DD_CODER_MIX = 0, DD_CODER_RANS = 1, DD_CODER_CM = 2, DD_CODER_BSC = 3, DD_CODER_NET = 4 };
 
 /* dd_coder_bsc allocates, which no other part of the core does: libbsc cannot be kept from it. */
-extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc, dd_coder_net;
+extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc, dd_coder_net, dd_coder_levels;
 
 #define DD_BSC_ABSENT \
 	"it is coded by libbsc, which this build has not: see \"Segments of libbsc\" in docs/operations.md"
@@ -48,5 +48,8 @@ extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc, dd
 
 /* NULL for a number that this build does not know. */
 const dd_coder *dd_coder_numbered(unsigned number);
+
+/* The one of a column: coder rans has another one for mode interp. */
+const dd_coder *dd_coder_of(const dd_column *c);
 
 #endif

@@ -20,7 +20,7 @@ typedef struct {
 
 static layout lay_out(const dd_column *c)
 {
-	layout at = {.words = c->mode == DD_MODE_LINEAR ? 0 : dd_coder_numbered(c->coder)->workspace(c)};
+	layout at = {.words = c->mode == DD_MODE_LINEAR ? 0 : dd_coder_of(c)->workspace(c)};
 
 	at.classes = at.words + DD_BLOCK * sizeof(uint64_t);
 	at.levels = at.classes + DD_BLOCK;
@@ -143,7 +143,7 @@ static void linear_block(const dd_column *c, uint32_t start, uint32_t rows, uint
 static dd_status decode_rows(const dd_column *c, const int32_t *predictions, uint32_t want, void *values, uint8_t *valid,
 			     uint8_t *workspace, dd_error *err)
 {
-	const dd_coder *coder = dd_coder_numbered(c->coder);
+	const dd_coder *coder = dd_coder_of(c);
 	layout at = lay_out(c);
 	uint64_t *word = (uint64_t *)(void *)(workspace + at.words);
 	uint8_t *class = workspace + at.classes, *value = values;
@@ -200,7 +200,7 @@ dd_status dd_column_decode_trusting(const uint8_t *residual, size_t residual_len
 	if (c.lattice == DD_LATTICE_LEVELS)
 		dd_header_levels(&c, (int64_t *)(void *)((uint8_t *)workspace + lay_out(&c).levels));
 	if (c.mode != DD_MODE_LINEAR) {
-		status = dd_coder_numbered(c.coder)->open(&c, r.p, r.end, workspace, err);
+		status = dd_coder_of(&c)->open(&c, r.p, r.end, workspace, err);
 		if (status != DD_OK || dd_stopped(&c))
 			return status != DD_OK ? status : dd_fail(err, DD_STOPPED, STOPPED);
 	}

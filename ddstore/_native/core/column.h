@@ -155,7 +155,7 @@ dd_status dd_header_parse(const uint8_t *bytes, size_t len, dd_column *c, dd_rea
 /* The same of bytes that may end anywhere behind the header: no checksum is looked at. */
 dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_reader *r, dd_error *err);
 bool dd_header_fits(const dd_column *c); /* does the coder code this mode? */
-bool dd_header_impossible_cm(const dd_column *c);
+bool dd_header_impossible(const dd_column *c); /* of the parameters of coder cm and of mode interp */
 void dd_header_write(const dd_column *c, dd_writer *w);
 void dd_header_levels(dd_column *c, int64_t *level); /* list the levels of a parsed header there */
 

@@ -66,7 +66,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 
 	if (c->n == 0 || c->n > DD_MAX_ROWS || workspace_len < dd_encode_workspace(c, model))
 		return dd_fail(err, DD_INVALID, "bad arguments to dd_column_encode");
-	if (dd_coder_numbered(c->coder)->encode == NULL)
+	if (dd_coder_of(c)->encode == NULL)
 		return dd_fail(err, DD_UNSUPPORTED, DD_BSC_ABSENT);
 	if (c->mode == DD_MODE_BTAE) {
 		dd_status status;
@@ -91,7 +91,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 		dd_interp_fit(c, &rows, workspace);
 	dd_header_write(c, &w);
 	if (c->mode != DD_MODE_LINEAR)
-		dd_coder_numbered(c->coder)->encode(c, &rows, workspace, &w);
+		dd_coder_of(c)->encode(c, &rows, workspace, &w);
 	if (!w.full)
 		dd_put_le(&w, dd_crc32c(0, out, (size_t)(w.p - out)), 4);
 	if (w.full)

@@ -27,6 +27,7 @@ bool dd_header_fits(const dd_column *c)
 	case DD_MODE_BTAE:
 		return !cm && !net;
 	case DD_MODE_INTERP:
+		return cm || c->coder == DD_CODER_RANS;
 	case DD_MODE_ADAPTIVE:
 		return cm;
 	default:
@@ -34,16 +35,26 @@ bool dd_header_fits(const dd_column *c)
 	}
 }
 
-static void get_cm(dd_column *c, dd_reader *r)
+/* How many weights are stored of a set: coder rans has no other column to weigh. */
+static unsigned weights_of(const dd_column *c)
 {
-	c->plain = dd_get_u8(r);
-	if (c->mode == DD_MODE_INTERP) {
-		c->width = dd_get_varint(r);
-		c->stride = dd_get_u8(r);
-		for (unsigned s = 0; s < DD_INTERP_SETS; s++)
-			for (unsigned k = 0; k < DD_INTERP_WEIGHTS; k++)
-				c->weight[s][k] = (int8_t)dd_get_u8(r);
-	}
+	return c->coder == DD_CODER_RANS ? DD_INTERP_WEIGHTS - 1 : DD_INTERP_WEIGHTS;
+}
+
+static void get_interp(dd_column *c, dd_reader *r)
+{
+	c->width = dd_get_varint(r);
+	c->stride = dd_get_u8(r);
+	for (unsigned s = 0; s < DD_INTERP_SETS; s++)
+		for (unsigned k = 0; k < weights_of(c); k++)
+			c->weight[s][k] = (int8_t)dd_get_u8(r);
+}
+
+static void get_parameters(dd_column *c, dd_reader *r)
+{
+	c->plain = c->coder == DD_CODER_CM ? dd_get_u8(r) : 0;
+	if (c->mode == DD_MODE_INTERP)
+		get_interp(c, r);
 	c->sides = c->flags & DD_FLAG_SIDES ? dd_get_u8(r) : 0;
 	for (unsigned k = 0; k < c->sides && k < DD_SIDES_MOST; k++) {
 		c->side[k].crc = (uint32_t)dd_get_le(r, 4);
@@ -53,7 +64,7 @@ static void get_cm(dd_column *c, dd_reader *r)
 	}
 }
 
-bool dd_header_impossible_cm(const dd_column *c)
+bool dd_header_impossible(const dd_column *c)
 {
 	if (c->plain > c->low || c->sides > DD_SIDES_MOST || ((c->flags & DD_FLAG_SIDES) && c->sides == 0))
 		return true;
@@ -65,14 +76,15 @@ bool dd_header_impossible_cm(const dd_column *c)
 		c->lattice > DD_LATTICE_STEP);
 }
 
-static void put_cm(const dd_column *c, dd_writer *w)
+static void put_parameters(const dd_column *c, dd_writer *w)
 {
-	dd_put_u8(w, (uint8_t)c->plain);
+	if (c->coder == DD_CODER_CM)
+		dd_put_u8(w, (uint8_t)c->plain);
 	if (c->mode == DD_MODE_INTERP) {
 		dd_put_varint(w, c->width);
 		dd_put_u8(w, (uint8_t)c->stride);
 		for (unsigned s = 0; s < DD_INTERP_SETS; s++)
-			for (unsigned k = 0; k < DD_INTERP_WEIGHTS; k++)
+			for (unsigned k = 0; k < weights_of(c); k++)
 				dd_put_u8(w, (uint8_t)c->weight[s][k]);
 	}
 	if (c->flags & DD_FLAG_SIDES)
@@ -169,13 +181,12 @@ dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_read
 		c->base = dd_get_zigzag(r);
 		c->scale = dd_get_zigzag(r);
 	}
-	if (c->coder == DD_CODER_CM)
-		get_cm(c, r);
+	get_parameters(c, r);
 	if (c->coder == DD_CODER_NET)
 		get_net(c, r);
 	if (r->bad)
 		return dd_fail(err, DD_CORRUPT, "truncated header");
-	if (c->coder == DD_CODER_CM && dd_header_impossible_cm(c))
+	if (dd_header_impossible(c))
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (c->coder == DD_CODER_NET && impossible_net(c))
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
@@ -249,8 +260,7 @@ void dd_header_write(const dd_column *c, dd_writer *w)
 		dd_put_zigzag(w, c->base);
 		dd_put_zigzag(w, c->scale);
 	}
-	if (c->coder == DD_CODER_CM)
-		put_cm(c, w);
+	put_parameters(c, w);
 	if (c->coder == DD_CODER_NET)
 		put_net(c, w);
 }

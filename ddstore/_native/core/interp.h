@@ -61,7 +61,7 @@ static inline int64_t dd_interp_steps(uint64_t x, uint64_t lowest, uint64_t widt
 {
 	int64_t d = (int64_t)(x - lowest), w = (int64_t)width;
 
-	return d >= 0 ? d / w : -((-d - 1) / w) - 1;
+	return d >= 0 ? d / w : -(-(d + 1) / w) - 1;
 }
 
 #endif

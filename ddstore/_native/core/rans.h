@@ -8,6 +8,7 @@
 #ifndef DD_RANS_H
 #define DD_RANS_H
 
+#include "bits.h"
 #include "coder.h"
 
 #define DD_RANS_LANES 8u
@@ -25,6 +26,7 @@ enum {
 	DD_TOKEN_ZERO = 5,
 	DD_TOKEN_FIRST = 6, /* + 2 * bucket + (residual < 0) */
 	DD_RANS_DIRECT = 8,
+	DD_SMALL_TOKENS = DD_TOKEN_FIRST + 2 * DD_RANS_DIRECT, /* those below have no plain bits behind them */
 	DD_RANS_BUCKETS = 64,
 	DD_RANS_TOKENS = DD_TOKEN_FIRST + 2 * DD_RANS_BUCKETS
 };
@@ -49,6 +51,7 @@ static inline unsigned dd_rans_extra(unsigned bucket)
 #define DD_RANS_LEVELS 12u
 #define DD_RANS_PAST 16u
 #define DD_RANS_CONTEXTS (DD_RANS_LEVELS * DD_RANS_PAST)
+#define DD_RANS_GROUPS 6u /* of contexts, at most: mode interp has one for each set of weights and one for anchors */
 
 /* What a token does to its context, packed: its kind and, above, its size in the units of the average. */
 static inline uint32_t dd_rans_effect(unsigned token)
@@ -89,6 +92,66 @@ static inline uint32_t dd_rans_lane_rows(uint32_t n)
 {
 	return (n + DD_RANS_LANES - 1) / DD_RANS_LANES;
 }
+
+/* A slot of a table: token, then the slot's distance from the token's first one, then the token's frequency - 1. */
+typedef uint32_t dd_rans_slot;
+typedef dd_rans_slot dd_rans_table[DD_RANS_TOTAL];
+
+/*
+ * The token that a state stands for; the state moves on. Constants at each call: `checked`, whether the words may end
+ * here; `seldom`, whether states are refilled so seldom that a branch foresees it. Otherwise it is as good as random,
+ * and there is none.
+ */
+DD_INLINE uint8_t dd_rans_token(const dd_rans_slot *table, uint32_t *x, const uint8_t **word, const uint8_t *end,
+				bool checked, bool seldom)
+{
+	dd_rans_slot e = table[*x & (DD_RANS_TOTAL - 1)];
+	uint32_t next = ((e >> 20) + 1) * (*x >> DD_RANS_BITS) + (e >> 8 & (DD_RANS_TOTAL - 1));
+	uint32_t taken = next < DD_RANS_LOW;
+
+	if (checked) {
+		if (taken) {
+			next = next << 16 | (*word < end ? dd_load_le16(*word) : 0);
+			*word += *word < end ? 2 : 0;
+		}
+	} else if (seldom) {
+		if (__builtin_expect(taken, 0)) {
+			next = next << 16 | dd_load_le16(*word);
+			*word += 2;
+		}
+	} else {
+		next ^= (next ^ (next << 16 | dd_load_le16(*word))) & (0 - taken);
+		*word += 2 * taken;
+	}
+	*x = next;
+	return (uint8_t)e;
+}
+
+/* A token's residual: its least magnitude, more of it in plain bits, all ones where it is negative. */
+typedef struct {
+	uint64_t sign;
+	uint32_t least, extra;
+} dd_rans_part;
+
+typedef struct {
+	dd_rans_part part[DD_RANS_TOKENS];
+	int8_t small[DD_SMALL_TOKENS]; /* all of it, where there are no plain bits */
+} dd_rans_parts;
+
+/* The residual that a token and its plain bits stand for. */
+DD_INLINE uint64_t dd_rans_residual(const dd_rans_parts *p, dd_bit_reader *plain, unsigned token, unsigned low)
+{
+	dd_rans_part part = p->part[token];
+	uint64_t e = part.least + dd_bits_get(plain, part.extra);
+
+	e = (e ^ part.sign) - part.sign;
+	return low > 0 ? e << low | dd_bits_get_wide(plain, low) : e;
+}
+
+/* rans_tables.c */
+void dd_rans_parts_fill(dd_rans_parts *p);
+/* The tables of so many groups of contexts, whose tokens are `least` or more; false where they cannot be. */
+bool dd_rans_read_tables(dd_bit_reader *r, unsigned groups, unsigned least, dd_rans_table *table, uint8_t *table_of);
 
 void dd_rans_encode(const dd_column *c, const dd_rows *rows, void *memory, dd_writer *w);
 size_t dd_rans_encode_workspace(const dd_column *c);

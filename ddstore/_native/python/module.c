@@ -187,8 +187,8 @@ static PyObject *peek_head(PyObject *self, PyObject *args)
 	PyBuffer_Release(&head);
 	if (status != DD_OK)
 		return raise(&err);
-	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:i,s:L,s:L,s:K,s:d,s:d,s:K,s:I,s:I,s:y#}", "type", (int)c.type, "mode", (int)c.mode,
-			     "flags", c.flags, "n", (unsigned)c.n, "lattice", (int)c.lattice, "mul", (long long)c.mul, "add",
+	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:I,s:i,s:L,s:L,s:K,s:d,s:d,s:K,s:I,s:I,s:y#}", "type", (int)c.type, "mode", (int)c.mode,
+			     "coder", c.coder, "flags", c.flags, "n", (unsigned)c.n, "lattice", (int)c.lattice, "mul", (long long)c.mul, "add",
 			     (long long)c.add, "den", (unsigned long long)c.den, "step", c.step, "offset", c.offset, "width",
 			     (unsigned long long)c.width, "stride", c.stride, "sides", c.sides, "weights",
 			     (const char *)c.weight, (Py_ssize_t)sizeof c.weight);
@@ -246,7 +246,7 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (c.sides > 0)
 		c.flags |= DD_FLAG_SIDES;
 	if (type < DD_INT16 || type > DD_FLOAT64 || mode < 0 || mode > DD_MODE_ADAPTIVE || capacity < 0 ||
-	    dd_coder_numbered(c.coder) == NULL || !dd_header_fits(&c) || (c.coder == DD_CODER_CM && dd_header_impossible_cm(&c)) ||
+	    dd_coder_numbered(c.coder) == NULL || !dd_header_fits(&c) || dd_header_impossible(&c) ||
 	    (c.coder == DD_CODER_NET && (c.drift != 0 || !(c.unit >= 0 && c.unit <= 1e18f))) ||
 	    (weights.buf != NULL && weights.len != (Py_ssize_t)sizeof c.weight) ||
 	    (levels.buf != NULL) != (lattice == DD_LATTICE_LEVELS) || levels.len % 8 != 0 ||
