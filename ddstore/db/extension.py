@@ -146,6 +146,7 @@ def enable(conn: Connection) -> list[str]:
     """
     with translate_errors(), conn.transaction():
         _create_extension(conn)
+        conn.execute(sql("bind_cold_tables"))
         attached = []
         for table in list_tables(conn):
             if table.cold is not None:

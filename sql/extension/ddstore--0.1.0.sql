@@ -322,3 +322,33 @@ $$;
 COMMENT ON FUNCTION refuse_rewrite() IS 'before ALTER TABLE computes every row anew: refuses where there are cold rows';
 
 CREATE EVENT TRIGGER ddstore_rewrite ON table_rewrite WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION @extschema@.refuse_rewrite();
+
+-- DROP TABLE of a managed table.
+
+CREATE FUNCTION depend_on_table(cold oid) RETURNS void
+    AS 'MODULE_PATHNAME', 'ddstore_depend_on_table' LANGUAGE C STRICT;
+COMMENT ON FUNCTION depend_on_table(oid) IS 'from now on a cold table is dropped with its managed table';
+
+CREATE FUNCTION bind_cold_table() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@.depend_on_table(f.ftrelid)
+    FROM pg_event_trigger_ddl_commands() d
+    JOIN pg_foreign_table f ON f.ftrelid = d.objid
+    JOIN pg_foreign_server s ON s.oid = f.ftserver
+    WHERE d.classid = 'pg_class'::regclass AND s.srvname = 'ddstore'
+      AND (SELECT count(*) = 1 AND bool_and(p.relkind = 'r')
+           FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE i.inhrelid = f.ftrelid);
+END
+$$;
+COMMENT ON FUNCTION bind_cold_table() IS
+    'after CREATE FOREIGN TABLE, in a restore, too: lets a cold table be dropped with its managed table';
+
+CREATE EVENT TRIGGER ddstore_bind ON ddl_command_end WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE')
+    EXECUTE FUNCTION @extschema@.bind_cold_table();
+
+CREATE FUNCTION forget_dropped() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'ddstore_forget_dropped' LANGUAGE C;
+COMMENT ON FUNCTION forget_dropped() IS 'after DROP of managed tables: drops their segments and what the catalog has of them';
+
+CREATE EVENT TRIGGER ddstore_drop ON sql_drop EXECUTE FUNCTION @extschema@.forget_dropped();

@@ -15,6 +15,7 @@
  *   listing.c    segments in that order                rows.c       rows for the executor
  *   move.c       hot rows that become cold             range.c      unseal(): cold rows of a range that become hot
  *   lock.c       SELECT ... FOR UPDATE                 sources.c    options, remembered
+ *   drop.c       DROP TABLE
  *   promise.c    rows of segments not decoded yet      size.c       sizes and costs of segment tables
  *
  * agg.h has what the files of aggregation share besides.

@@ -46,3 +46,9 @@ SELECT jsonb_build_object(
     'extension_version', (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'ddstore'),
     'lz4', coalesce((SELECT 'lz4' = ANY (enumvals)
                      FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'), false));
+
+-- name: bind_cold_tables
+-- Let cold tables be dropped with their tables; a new major version of the server has forgotten that.
+SELECT ddstore.depend_on_table(c.oid)
+FROM ddstore.managed_table t JOIN pg_catalog.pg_class c ON c.oid = t.cold
+WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');

@@ -208,3 +208,6 @@ SELECT t.id, t.segments::text
 FROM ddstore.managed_table t
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.relation)
 ORDER BY t.id;
+
+-- name: drop_orphans
+SELECT ddstore.drop_orphans();
