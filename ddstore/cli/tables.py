@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated, Any
 
 import typer
@@ -16,13 +15,6 @@ from ddstore.profiles import Profile
 __all__ = ["adopt", "create_table", "policy", "release"]
 
 
-class UniqueRows(enum.Enum):
-    """Among which rows unique keys are unique."""
-
-    HOT = "hot"
-    ALL = "all"
-
-
 _TimeOption = Annotated[str, typer.Option("--time", metavar="COLUMN", help="The time column.", show_default=False)]
 _ProfileOption = Annotated[Profile, typer.Option(help="What reading may cost.")]
 _SegmentRowsOption = Annotated[
@@ -32,7 +24,7 @@ _SegmentRowsOption = Annotated[
 _MinRowsOption = Annotated[int, typer.Option(min=1, help="A series with fewer hot rows is left alone.")]
 _HotForOption = Annotated[str, typer.Option(metavar="DURATION", help="Rows younger than this stay hot: 2h, 7d.")]
 _UniqueOption = Annotated[
-    UniqueRows | None,
+    UniqueCheck | None,
     typer.Option("--unique-check", help="Among which rows unique keys are unique.", show_default=False),
 ]
 
@@ -85,7 +77,7 @@ def create_table(
             segment_rows=segment_rows,
             min_rows=min_rows,
             hot_for=kept_hot,
-            unique_check=_named(unique_check) or "hot",
+            unique_check=unique_check or "hot",
         )
     _print_table(table, "Created", as_json)
 
@@ -131,7 +123,7 @@ def adopt(
             segment_rows=segment_rows,
             min_rows=min_rows,
             hot_for=kept_hot,
-            unique_check=_named(unique_check) or "hot",
+            unique_check=unique_check or "hot",
         )
     _print_table(table, "Adopted", as_json)
 
@@ -170,16 +162,12 @@ def policy(
             segment_rows=segment_rows,
             min_rows=min_rows,
             hot_for=kept_hot,
-            unique_check=_named(unique_check),
+            unique_check=unique_check,
         )
     if as_json:
         print_json({"table": table.label, **_policy(table)})
     else:
         out().print(f"{table.label}: {_policy_text(table)}", markup=False, soft_wrap=True)
-
-
-def _named(rows: UniqueRows | None) -> UniqueCheck | None:
-    return None if rows is None else "all" if rows is UniqueRows.ALL else "hot"
 
 
 def _policy(table: ManagedTable) -> dict[str, Any]:
