@@ -100,7 +100,7 @@ PARTS: dict[str, Off] = {
     "mode interp": lambda: patch.object(archive, "_interpolated", _nothing),
     "mode lattice under cm": lambda: _without(lambda way: way.mode is Mode.LATTICE),
     "shapes": lambda: _without(lambda way: way.shapes),
-    "matches": lambda: patch.object(archive, "_again", lambda _: 0.0),
+    "matches": lambda: patch.object(archive, "share_foretold", lambda _: 0.0),
     "other columns": lambda: _no_sides(),
     "tube search": lambda: patch.object(choose, "_on_cheaper_path", _nothing),
     "grids": lambda: patch.object(lattice, "_find_grids", lambda *_: (None, None)),
