@@ -51,4 +51,5 @@ SELECT jsonb_build_object(
 -- Let cold tables be dropped with their tables; a new major version of the server has forgotten that.
 SELECT ddstore.depend_on_table(c.oid)
 FROM ddstore.managed_table t JOIN pg_catalog.pg_class c ON c.oid = t.cold
-WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+  AND (SELECT count(*) = 1 AND bool_and(i.inhparent = t.relation) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid);

@@ -84,6 +84,8 @@ def test_a_cold_table_that_was_bound_otherwise(filled: Twins) -> None:
     assert conn.execute(DEPENDS).fetchall() == [("n",)]
     enable(conn)
     assert conn.execute(DEPENDS).fetchall() == [("a",)]
+    conn.execute("ALTER FOREIGN TABLE watched_cold NO INHERIT watched")
+    enable(conn)  # one that somebody took away is left alone
 
 
 def test_only_owners_say_what_depends_on_what(filled: Twins, ordinary_role: Callable[[str], str]) -> None:
