@@ -408,5 +408,6 @@ def relative_lattices(values: Values, type_name: NativeType, ratio: float) -> li
     found = [replace(lattice, settled=False) for lattice in fixed]
     if values.dtype.kind == "f":
         bin_ = 2 * floor(min(ratio, 0.5) * 2 ** _MANTISSA[type_name]) + 1
-        found.append(Lattice(LatticeKind.ORDINAL, mul=bin_, exact=bin_ == 1, bin=bin_))
+        # Where values lie on a grid, not to err at all may cost less.
+        found.append(Lattice(LatticeKind.ORDINAL, mul=bin_, exact=bin_ == 1, settled=False, bin=bin_))
     return found

@@ -271,3 +271,11 @@ def test_steps_of_a_scale_are_interpolated_between(bin_: int) -> None:
     assert coded.mode == "interp"
     assert coded.escapes == 0
     assert np.abs(read - values).max() <= eps
+
+
+def test_a_relative_bound_never_costs_more_than_none() -> None:
+    """Few levels far apart: bins of floats as narrow as the smallest values need have far more indices than levels."""
+    rng = np.random.default_rng(4)
+    values = rng.normal(90, 20, 400)[np.rint(rng.normal(0, 3, 20_000).cumsum()).astype(int) % 400]
+    lossless = encode_column(values, None, type="float8", bound=Lossless())
+    assert encode_column(values, None, type="float8", bound=Relative(1e-6)).size <= 1.01 * lossless.size
