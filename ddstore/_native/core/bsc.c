@@ -53,18 +53,14 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	uint8_t *residual = (uint8_t *)memory + dd_align(sizeof *s);
 	dd_reader r = {payload, end, false};
 	uint32_t count[8] = {0};
-	size_t exact = (size_t)c->escapes * dd_type_width(c->type), size;
 	int block, data, mode;
+	dd_status status;
+	size_t size;
 
 	*s = (state){.runs = r, .residual = residual, .q1 = (uint64_t)c->first, .q2 = (uint64_t)c->first};
-	if (!(c->flags & DD_FLAG_EXCEPTIONS))
-		s->left = count[DD_ROW_VALUE] = c->n;
-	else if (!dd_count_runs(c, &r, count))
-		return dd_fail(err, DD_CORRUPT, "impossible runs of rows");
-	if (count[DD_ROW_EXACT] != c->escapes || (size_t)(r.end - r.p) < exact)
-		return dd_fail(err, DD_CORRUPT, "impossible number of exact rows");
-	s->exact = r.p;
-	r.p += exact;
+	status = dd_open_runs(c, &r, count, &s->left, &s->exact, err);
+	if (status != DD_OK)
+		return status;
 	s->width = dd_get_u8(&r);
 	size = (size_t)count[DD_ROW_VALUE] * s->width;
 	if (r.bad || s->width > 8)

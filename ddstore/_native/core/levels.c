@@ -144,21 +144,13 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	state *s = memory;
 	dd_reader r = {payload, end, false};
 	uint32_t count[8] = {0}, values;
-	size_t exact = (size_t)c->escapes * dd_type_width(c->type);
-	dd_status status = DD_OK;
+	dd_status status;
 
 	s->runs = r;
-	s->left = s->class = 0;
-	if (!(c->flags & DD_FLAG_EXCEPTIONS))
-		s->left = count[DD_ROW_VALUE] = c->n;
-	else if (!dd_count_runs(c, &r, count))
-		return dd_fail(err, DD_CORRUPT, "impossible runs of rows");
-	if (count[DD_ROW_EXACT] != c->escapes || (size_t)(r.end - r.p) < exact)
-		return dd_fail(err, DD_CORRUPT, "impossible number of exact rows");
-	s->exact = r.p;
-	r.p += exact;
+	s->class = 0;
+	status = dd_open_runs(c, &r, count, &s->left, &s->exact, err);
 	values = count[DD_ROW_VALUE];
-	if (values > 1) /* the first is in the header */
+	if (status == DD_OK && values > 1) /* the first is in the header */
 		status = read_tables_and_words(c, s, r, err);
 	if (values == 0 || status != DD_OK)
 		return status;

@@ -33,4 +33,25 @@ static inline bool dd_count_runs(const dd_column *c, dd_reader *r, uint32_t coun
 	return true;
 }
 
+/*
+ * Count the rows of each class, and find the exact ones, which come behind the runs: `r` moves on to what is behind both.
+ * `left` is how many rows the first run has, if there are no runs to tell.
+ */
+static inline dd_status dd_open_runs(const dd_column *c, dd_reader *r, uint32_t count[8], uint32_t *left,
+				     const uint8_t **exact, dd_error *err)
+{
+	size_t size = (size_t)c->escapes * dd_type_width(c->type);
+
+	*left = 0;
+	if (!(c->flags & DD_FLAG_EXCEPTIONS))
+		*left = count[DD_ROW_VALUE] = c->n;
+	else if (!dd_count_runs(c, r, count))
+		return dd_fail(err, DD_CORRUPT, "impossible runs of rows");
+	if (count[DD_ROW_EXACT] != c->escapes || (size_t)(r->end - r->p) < size)
+		return dd_fail(err, DD_CORRUPT, "impossible number of exact rows");
+	*exact = r->p;
+	r->p += size;
+	return DD_OK;
+}
+
 #endif
