@@ -24,10 +24,12 @@ __all__ = ["Asked", "Choice", "Path", "on_cheaper_path"]
 
 # So many segments in a row go by one search.
 _SEGMENTS = {Profile.FAST: 8, Profile.BALANCED: 8, Profile.ARCHIVE: 4}
-# How much rougher or smoother a segment may be, as a share and in bits per row, before it is searched.
-_ROUGHER, _ROUGH = 1.15, 0.03
+# How much rougher or smoother a segment may be, as a share and in bits per row, before it is searched. Where static
+# tables are all there is, little depends on that.
+_ROUGHER = {Profile.FAST: 1.4, Profile.BALANCED: 1.15, Profile.ARCHIVE: 1.15}
+_ROUGH = 0.03
 # Bits per row below which each segment is unlike the others.
-_FLAT = 0.2
+_FLAT = {Profile.FAST: 0.1, Profile.BALANCED: 0.2, Profile.ARCHIVE: 0.2}
 # Bits per row above which it makes no difference where bins start.
 _PHASED = 5
 # Bits per row above which a lattice that keeps every bit may be the wrong one for other values.
@@ -106,14 +108,14 @@ class Choice:
         """Whether it is worth a look for another segment."""
         if asked is None or asked != self.asked or self.age + 1 >= _SEGMENTS[asked.profile]:
             return False
-        return self.rough >= _FLAT and not (self.lattice.exact and self.bits > _GUESSED)
+        return self.rough >= _FLAT[asked.profile] and not (self.lattice.exact and self.bits > _GUESSED)
 
     def again(self, column: Column, sides: Sequence[Side]) -> tuple[Coded, Choice] | None:
         """Code another segment likewise; None where that is not known to be as good as what a search would find."""
         lattice = rephased(self.lattice, column.usable) if self.rough < _PHASED else self.lattice
         rows, exact = column.on(lattice)
         rough = _roughness(rows)
-        if exact > (self.exact * _MORE_EXACT + _EXACT) * column.n or not _alike(rough, self.rough):
+        if exact > (self.exact * _MORE_EXACT + _EXACT) * column.n or not self._alike(rough):
             return None
         if _recurring(self.asked, rows) != self.recurring:
             return None
@@ -122,6 +124,10 @@ class Choice:
         if coded is None or 8.0 * coded.size > (expected * _DEARER + _DEAR) * column.n:
             return None
         return coded, replace(self, age=self.age + 1)
+
+    def _alike(self, rough: float) -> bool:
+        rougher = _ROUGHER[self.asked.profile]
+        return rough <= rougher * self.rough + _ROUGH and self.rough <= rougher * rough + _ROUGH
 
     def _coded(self, column: Column, rows: Rows, sides: Sequence[Side]) -> Coded | None:
         if self.costs is not None:
@@ -145,10 +151,6 @@ def _roughness(rows: Rows) -> float:
 
 def _recurring(asked: Asked, rows: Rows) -> bool:
     return asked.profile is not Profile.FAST and archive.share_foretold(rows) > 0
-
-
-def _alike(a: float, b: float) -> bool:
-    return a <= _ROUGHER * b + _ROUGH and b <= _ROUGHER * a + _ROUGH
 
 
 def on_cheaper_path(

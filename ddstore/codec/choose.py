@@ -23,7 +23,7 @@ _ESCAPES_TOLERATED = 0.02
 # Bits per sample above which an exact lattice may be a bad guess, so that the next one gets a trial.
 _DEAR = 8
 # What a coder that takes ten times as long to decode has to save: a share of the size, by profile.
-_SAVING = {Profile.FAST: 0.065, Profile.BALANCED: 0.065, Profile.ARCHIVE: 0.0}
+_SAVING = {Profile.FAST: 0.24, Profile.BALANCED: 0.068, Profile.ARCHIVE: 0.0}
 _TENS = {Coder.RANS: 0, Coder.MIX: 1, Coder.CM: 2, Coder.NET: 2}
 _BETWEEN = 0.3  # of a tenfold: static tables from coarse to fine, beside those in the order of rows
 # Bits per row up to which that is tried, and how dear it may be on a stretch, where the tables of all levels count for
