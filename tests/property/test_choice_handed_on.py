@@ -88,7 +88,7 @@ def test_one_search_for_segments_that_are_alike(profile: Profile, eps: float, mo
     for part in parts:
         handed.append(encoded(part, bound, profile, before=handed[-1].choice if handed else None))
     assert 2 <= len(searched) <= 4, "the first of eight, and what looks different"
-    # Under fast, a search takes the order of rows for what is up to 8 % larger: from segment to segment that may differ.
+    # Under fast, a search takes rows in their order for what is up to 8 % larger: that differs from segment to segment.
     most = 1.08 if profile is Profile.FAST else 1.03
     assert sum(c.size for c in handed) < most * sum(c.size for c in alone)
     monkeypatch.undo()
