@@ -77,7 +77,11 @@ class Column:
     def on(self, lattice: Lattice) -> tuple[select.Rows, int]:
         """The rows on a lattice; those whose reconstruction would break the bound are marked exact, and counted."""
         index = lattice.index(self.usable, self.kind)
-        broken = violations(self.usable, lattice.value(index, self.kind), self.allowed)
+        read = lattice.value(index, self.kind)
+        broken = violations(self.usable, read, self.allowed)
+        if self.usable.dtype.kind == "f" and np.any(np.asarray(self.allowed) == 0):
+            # What lies between may round to -0.0, which is no farther from 0.0 than 0.0 is.
+            broken = broken | ((self.usable == 0) & np.signbit(read) & (np.asarray(self.allowed) == 0))
         escaped = int(np.count_nonzero(broken))
         classes = self.classes if self.ordinary is not None else None
         if escaped:

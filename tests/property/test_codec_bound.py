@@ -279,3 +279,16 @@ def test_a_relative_bound_never_costs_more_than_none() -> None:
     values = rng.normal(90, 20, 400)[np.rint(rng.normal(0, 3, 20_000).cumsum()).astype(int) % 400]
     lossless = encode_column(values, None, type="float8", bound=Lossless())
     assert encode_column(values, None, type="float8", bound=Relative(1e-6)).size <= 1.01 * lossless.size
+
+
+@pytest.mark.parametrize("bound", [Lossless(), Relative(1e-3)])
+def test_zero_does_not_become_its_negative(bound: Bound) -> None:
+    """Counts times a factor so small that float32 rounds what the scale makes of 0 to 0, on either side."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        factor = 10.0 ** rng.uniform(-35, -33)
+        values = (np.rint(rng.normal(0, 30, 4096).cumsum()) * factor).astype(np.float32)
+        values[:8] = 0.0
+        coded = encode_column(values, None, type="float4", bound=bound)
+        read, _ = decode_column(coded.residual, None, None, "float4", len(values))
+        assert np.array_equal(np.signbit(read[values == 0]), np.signbit(values[values == 0]))
