@@ -164,7 +164,7 @@ def test_the_index_forgets_what_was_compacted(store: Store) -> None:
         plans = [conn.execute(query).fetchone() for query in between]
     old, new = (plan[0][0]["Plan"] for plan in plans if plan is not None)
     assert old["Actual Rows"] == 0
-    # A small heap keeps its pages, and of a last range (of 32) that is not full PostgreSQL makes no summary: it is read.
+    # A small heap keeps its pages. Of a last range of 32 that is not full PostgreSQL makes no summary: it is read.
     assert old.get("Lossy Heap Blocks", 0) < 32
     assert new["Actual Rows"] == 3600
     assert 0 < new["Lossy Heap Blocks"] < 100
