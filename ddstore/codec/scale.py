@@ -155,21 +155,34 @@ def _refine(
     """(origin, pitch) for which most levels are hit exactly.
 
     A level is hit when ``origin + k * pitch`` lies within half a unit in its last place. For a given origin that
-    bounds the pitch from both sides; the origin that leaves it the most room wins.
+    bounds the pitch from both sides; the origin that leaves it the most room wins. A level of 0 leaves one origin only,
+    which is taken where the other levels are hit with it, too.
     """
-    far = count != 0
+    zero = levels == 0
+    if zero.any():
+        from_zero = count - count[zero]
+        low, high = _room(levels[~zero], half[~zero], from_zero[~zero], np.zeros(1))
+        if low[0] <= high[0]:
+            return 0.0, float((low[0] + high[0]) / 2)
+    far = (count != 0) & ~zero
     if not far.any():
         return origin, pitch
     best = (-np.inf, origin, pitch)
     width = 2 * float(half.max())
-    side = np.sign(count[far])
-    size, levels, half = np.abs(count[far]), levels[far] * side, half[far]
     for _ in range(_ROUNDS):  # the room is concave in the origin: look around the best one, ever closer
         origins = best[1] + np.linspace(-width, width, _ORIGINS)
-        offset = levels - origins[:, None] * side
-        low, high = ((offset - half) / size).max(axis=1), ((offset + half) / size).min(axis=1)
+        low, high = _room(levels[far], half[far], count[far], origins)
         most = int((high - low).argmax())
         if high[most] - low[most] > best[0]:
             best = (float(high[most] - low[most]), float(origins[most]), float((low[most] + high[most]) / 2))
         width /= _ORIGINS / 4
     return best[1], best[2]
+
+
+def _room(
+    levels: NDArray[np.float64], half: NDArray[np.float64], count: NDArray[np.float64], origins: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """From which pitch to which levels are hit, for each origin; counts are not 0."""
+    side = np.sign(count)
+    size, offset = np.abs(count), (levels - origins[:, None]) * side
+    return ((offset - half) / size).max(axis=1), ((offset + half) / size).min(axis=1)

@@ -148,9 +148,10 @@ def encode_on_nearest(values: NDArray[Any], eps: float) -> int:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_counts_times_a_factor_are_a_scale(dtype: str) -> None:
-    counts = np.rint(np.random.default_rng(3).normal(0, 6, 5000).cumsum() % 400)
-    values = (counts * 0.018735854453 - 3.2975103).astype(np.float32).astype(dtype)
+@pytest.mark.parametrize("origin", [3.2975103, 176 * 0.018735854453])  # the second: 0 is a level
+def test_counts_times_a_factor_are_a_scale(dtype: str, origin: float) -> None:
+    counts = np.rint(np.random.default_rng(3).normal(0, 6, 5000).cumsum() % 3000)
+    values = (counts * 0.018735854453 - origin).astype(np.float32).astype(dtype)
     name = "float4" if dtype == "float32" else "float8"
     coded = encode_column(values, None, type=name, bound=Lossless())
     assert coded.escapes == 0
