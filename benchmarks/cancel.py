@@ -49,8 +49,8 @@ CASES = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and report."""
     options = parser(__doc__)
-    options.add_argument("--rows", type=int, default=131_072, help="of each of two series (%(default)s)")
-    options.add_argument("--segment-rows", type=int, default=131_072, help="rows in a segment (%(default)s)")
+    options.add_argument("--rows", type=int, default=262_144, help="of each of two series (%(default)s)")
+    options.add_argument("--segment-rows", type=int, default=262_144, help="rows in a segment (%(default)s)")
     options.add_argument("--times", type=int, default=20, help="cancellations of a statement each way (%(default)s)")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV (%(default)s)")
     given = options.parse_args(arguments)

@@ -39,4 +39,4 @@ class Profile(StrEnum):
 
 
 # The view ddstore.tables repeats these numbers: change them in sql/schema.sql, too.
-_SEGMENT_ROWS = {Profile.FAST: 65536, Profile.BALANCED: 65536, Profile.ARCHIVE: 131072}
+_SEGMENT_ROWS = {Profile.FAST: 65536, Profile.BALANCED: 65536, Profile.ARCHIVE: 262144}

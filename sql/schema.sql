@@ -262,7 +262,7 @@ CREATE VIEW ddstore.tables AS
 SELECT t.relation, t.cold, c.time_column, c.key_columns, c.max_error, s.segments, s.cold_rows, s.bytes AS segment_bytes,
        m.models, m.model_bytes, pg_catalog.pg_total_relation_size(t.relation) AS hot_size,
        pg_catalog.pg_total_relation_size(t.segments) AS cold_size, t.profile,
-       coalesce(t.segment_rows, CASE t.profile WHEN 'archive' THEN 131072 ELSE 65536 END)
+       coalesce(t.segment_rows, CASE t.profile WHEN 'archive' THEN 262144 ELSE 65536 END)
            AS segment_rows, -- as in ddstore/profiles.py
        t.min_rows, t.hot_for, t.created_at, t.id AS table_id
 FROM ddstore.managed_table t
