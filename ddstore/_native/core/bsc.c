@@ -21,10 +21,8 @@ enum { CODER = LIBBSC_CODER_QLFC_ADAPTIVE, SORTER = LIBBSC_BLOCKSORTER_BWT, FEAT
 enum { BLOCK_STORED = 0, BLOCK_CODED = SORTER | CODER << 5, BLOCK_MODE_AT = 8 };
 
 typedef struct {
-	dd_reader runs; /* what is left of them */
-	uint32_t left;	/* rows of the current one */
-	unsigned class; /* of its rows */
-	const uint8_t *exact, *residual; /* of the next row that has one */
+	dd_runs runs;
+	const uint8_t *residual; /* of the next row that has one */
 	unsigned width;
 	uint64_t q1, q2;
 } state;
@@ -57,8 +55,8 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	dd_status status;
 	size_t size;
 
-	*s = (state){.runs = r, .residual = residual, .q1 = (uint64_t)c->first, .q2 = (uint64_t)c->first};
-	status = dd_open_runs(c, &r, count, &s->left, &s->exact, err);
+	*s = (state){.residual = residual, .q1 = (uint64_t)c->first, .q2 = (uint64_t)c->first};
+	status = dd_runs_open(&s->runs, c, &r, count, err);
 	if (status != DD_OK)
 		return status;
 	s->width = dd_get_u8(&r);
@@ -84,16 +82,6 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	}
 }
 
-static uint64_t take(const uint8_t **from, unsigned width)
-{
-	uint64_t v = 0;
-
-	for (unsigned b = 0; b < width; b++)
-		v |= (uint64_t)(*from)[b] << (8 * b);
-	*from += width;
-	return v;
-}
-
 static void decode(const dd_column *c, void *memory, const int32_t *predictions, uint32_t rows, uint64_t *word,
 		   uint8_t *class)
 {
@@ -102,15 +90,14 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 	bool exceptions = (c->flags & DD_FLAG_EXCEPTIONS) != 0;
 
 	for (uint32_t i = 0; i < rows; i++) {
-		if (s->left == 0)
-			s->left = (uint32_t)dd_get_run(&s->runs, &s->class);
-		s->left--;
+		unsigned k = dd_runs_next(&s->runs);
+
 		if (exceptions)
-			class[i] = (uint8_t)s->class;
-		if (s->class == DD_ROW_EXACT) {
-			word[i] = take(&s->exact, dd_type_width(c->type));
-		} else if (s->class == DD_ROW_VALUE) {
-			uint64_t e = (uint64_t)dd_shift_right(take(&s->residual, s->width) << unused, unused);
+			class[i] = (uint8_t)k;
+		if (k == DD_ROW_EXACT) {
+			word[i] = dd_take_le(&s->runs.exact, dd_type_width(c->type));
+		} else if (k == DD_ROW_VALUE) {
+			uint64_t e = (uint64_t)dd_shift_right(dd_take_le(&s->residual, s->width) << unused, unused);
 			uint64_t model = predictions != NULL ? dd_model_index(c, predictions[i]) : 0;
 
 			word[i] = dd_centre_index(c->centre, (uint64_t)c->drift, s->q1, s->q2, model) + (e << c->low);
@@ -120,25 +107,6 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 			word[i] = 0;
 		}
 	}
-}
-
-/* Runs of classes, then the bits of exact rows. */
-static void put_classes(const dd_column *c, const dd_rows *rows, dd_writer *w)
-{
-	unsigned width = dd_type_width(c->type);
-	uint32_t start = 0;
-
-	if (!(c->flags & DD_FLAG_EXCEPTIONS))
-		return;
-	for (uint32_t i = 1; i <= c->n; i++) {
-		if (i < c->n && rows->class[i] == rows->class[start])
-			continue;
-		dd_put_run(w, i - start, rows->class[start]);
-		start = i;
-	}
-	for (uint32_t i = 0; i < c->n; i++)
-		if (rows->class[i] == DD_ROW_EXACT)
-			dd_put_le(w, rows->bits[i], width);
 }
 
 /* Residuals without their low bits, which are zeros; returns how many. `*width`: bytes that hold each, 0 for zeros. */
@@ -172,7 +140,7 @@ static void encode(const dd_column *c, const dd_rows *rows, void *memory, dd_wri
 	uint32_t count;
 	int size;
 
-	put_classes(c, rows, w);
+	dd_put_runs(c, rows, w);
 	count = list_residuals(c, rows, memory, &width);
 	dd_put_u8(w, (uint8_t)width);
 	if (width == 0)

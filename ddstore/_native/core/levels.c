@@ -3,10 +3,7 @@
 #include "runs.h"
 
 typedef struct {
-	dd_reader runs; /* what is left of them */
-	uint32_t left;	/* rows of the current one */
-	unsigned class; /* of its rows */
-	const uint8_t *exact;  /* of the next row that has one */
+	dd_runs runs;
 	const uint64_t *point; /* of the next row that is a value */
 	dd_levels levels;
 	uint32_t x[DD_RANS_LANES];
@@ -146,9 +143,7 @@ static dd_status open(const dd_column *c, const uint8_t *payload, const uint8_t 
 	uint32_t count[8] = {0}, values;
 	dd_status status;
 
-	s->runs = r;
-	s->class = 0;
-	status = dd_open_runs(c, &r, count, &s->left, &s->exact, err);
+	status = dd_runs_open(&s->runs, c, &r, count, err);
 	values = count[DD_ROW_VALUE];
 	if (status == DD_OK && values > 1) /* the first is in the header */
 		status = read_tables_and_words(c, s, r, err);
@@ -177,17 +172,14 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 		return;
 	}
 	for (uint32_t i = 0; i < rows; i++) {
-		if (s->left == 0)
-			s->left = (uint32_t)dd_get_run(&s->runs, &s->class);
-		s->left--;
-		class[i] = (uint8_t)s->class;
+		unsigned k = dd_runs_next(&s->runs);
+
+		class[i] = (uint8_t)k;
 		word[i] = 0;
-		if (s->class == DD_ROW_VALUE) {
+		if (k == DD_ROW_VALUE)
 			word[i] = *s->point++;
-		} else if (s->class == DD_ROW_EXACT) {
-			for (unsigned b = 0; b < width; b++)
-				word[i] |= (uint64_t)*s->exact++ << (8 * b);
-		}
+		else if (k == DD_ROW_EXACT)
+			word[i] = dd_take_le(&s->runs.exact, width);
 	}
 }
 

@@ -40,21 +40,6 @@ static state *start(const dd_column *c, void *memory)
 	return s;
 }
 
-/* Classes of rows, and the bits of exact ones, where not all rows are values. */
-static void write_exceptions(const dd_column *c, const dd_rows *rows, dd_writer *w)
-{
-	if (rows->class == NULL)
-		return;
-	for (uint32_t i = 0, from = 0; i < c->n; i++)
-		if (i + 1 == c->n || rows->class[i + 1] != rows->class[from]) {
-			dd_put_run(w, i + 1 - from, rows->class[from]);
-			from = i + 1;
-		}
-	for (uint32_t i = 0; i < c->n; i++)
-		if (rows->class[i] == DD_ROW_EXACT)
-			dd_put_le(w, rows->bits[i], dd_type_width(c->type));
-}
-
 /* The next row's residual is `e`, under this context. */
 static unsigned add(state *s, unsigned context, uint64_t e)
 {
@@ -135,7 +120,7 @@ void dd_levels_encode(const dd_column *c, const dd_rows *rows, void *memory, dd_
 	dd_bit_writer bits = {w, 0, 0};
 	state *s = start(c, memory);
 
-	write_exceptions(c, rows, w);
+	dd_put_runs(c, rows, w);
 	for (uint32_t i = 0; i < c->n; i++)
 		if (rows->class == NULL || rows->class[i] == DD_ROW_VALUE)
 			s->x[s->values++] = rows->index[i];
