@@ -245,7 +245,19 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
     levels = levels[np.append(True, levels[1:] != levels[:-1])]
     if len(levels) <= min(_MOST_LEVELS, len(values) // 4):
         yield Lattice(LatticeKind.LEVELS, levels=levels, exact=True)
-    yield Lattice(LatticeKind.ORDINAL, exact=True)
+    for zeros in _common_zeros(levels):
+        yield Lattice(LatticeKind.ORDINAL, mul=1 << zeros, bin=1 << zeros, exact=True)
+
+
+def _common_zeros(ordinals_: Index) -> list[int]:
+    """How many bits at the end are 0 in nearly all of these, and in all: as many as a shorter type lacks of theirs."""
+    lowest = ordinals_ & -ordinals_  # a power of two; 0 for 0.0, which has all the zeros there are
+    lowest = lowest[lowest != 0]
+    if len(lowest) == 0:
+        return [0]
+    every = int(np.bitwise_or.reduce(lowest))
+    most = int(np.partition(lowest, len(lowest) // 100)[len(lowest) // 100])
+    return sorted({each.bit_length() - 1 for each in (most, every & -every)}, reverse=True)
 
 
 def _measured(values: Values) -> Values | None:

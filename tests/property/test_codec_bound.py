@@ -197,6 +197,29 @@ def test_counts_that_never_repeat_are_a_scale(dtype: str) -> None:
     assert find_scale(noise.astype(np.float32).astype(dtype)) is None
 
 
+@pytest.mark.parametrize("profile", list(Profile))
+def test_float32_in_a_float64_column_take_no_more(profile: Profile) -> None:
+    rng = np.random.default_rng(7)
+    narrow = (rng.normal(0, 1, 6000).cumsum() + 300).astype(np.float32)
+    wide = narrow.astype(np.float64)
+    counted = encode_column(narrow, None, type="float4", bound=Lossless(), profile=profile)
+    wide[[5, 5000]] = np.pi, -np.e  # nearly all will do
+    coded = encode_column(wide, None, type="float8", bound=Lossless(), profile=profile)
+    read, _ = decode_column(coded.residual, None, None, "float8", len(wide))
+    assert read.tobytes() == wide.tobytes()
+    assert coded.size < counted.size + 100
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_what_noise_leaves_alike_is_saved(profile: Profile) -> None:
+    """Doubles that differ in their last 45 bits or so take these, whatever codes them."""
+    values = np.random.default_rng(8).normal(0, 1, 6000).cumsum() * 0.01 + 20
+    coded = encode_column(values, None, type="float8", bound=Lossless(), profile=profile)
+    read, _ = decode_column(coded.residual, None, None, "float8", len(values))
+    assert read.tobytes() == values.tobytes()
+    assert 8 * coded.size < 46 * len(values)
+
+
 @pytest.mark.parametrize("profile", [Profile.BALANCED, Profile.ARCHIVE])
 def test_rows_that_come_again_take_next_to_nothing(profile: Profile) -> None:
     """However far back they are, and although some differ: noise cannot be told, but its repetition can."""

@@ -3,50 +3,84 @@
 
 #include "net.h"
 
-/* First index, number of exact rows, and (DD_LOW_AUTO) how many low bits of a residual are noise (coder bsc: nothing). */
+enum {
+	LOW_MOST = 62,
+	PROBES = 1024,
+	RANS_MEAN = 26, /* bits of an average residual above which coder rans leaves some out of its tokens */
+	RANS_TOLD = 12	/* how many it keeps then: tokens tell residuals of 31 bits, and others cost 64 */
+};
+
+/* What is known of a column's residuals when all were looked at. */
+typedef struct {
+	uint64_t any;	  /* bits that are 1 in one of them */
+	uint64_t lengths; /* of all, together */
+	uint64_t count;
+} residuals;
+
+static void add_residual(residuals *s, const dd_column *c, const dd_rows *rows, uint32_t i, uint64_t q1, uint64_t q2)
+{
+	uint64_t model = rows->predictions != NULL ? dd_model_index(c, rows->predictions[i]) : 0;
+	uint64_t r = rows->index[i] - dd_centre_index(c->centre, (uint64_t)c->drift, q1, q2, model);
+
+	s->any |= r;
+	s->lengths += dd_bit_length(dd_zigzag((int64_t)r) >> 1);
+	s->count++;
+}
+
+/* How many low bits of a residual are noise (coder bsc: nothing). */
+static unsigned choose_low(const dd_column *c, const residuals *s)
+{
+	uint64_t mean = s->count > 0 ? s->lengths / s->count : 0, told = c->coder == DD_CODER_RANS ? RANS_TOLD : c->modelled;
+
+	if (c->mode == DD_MODE_INTERP || c->coder == DD_CODER_NET) /* these leave out bits of each residual by its own size */
+		return 0;
+	if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
+		return s->any == 0 ? 0 : (unsigned)__builtin_ctzll(s->any | 1ull << LOW_MOST);
+	if (mean < told || (c->coder == DD_CODER_RANS && mean <= RANS_MEAN))
+		return 0;
+	return (unsigned)(mean - told < LOW_MOST ? mean - told : LOW_MOST);
+}
+
+/* Some residuals of a column all of whose rows are values. */
+static void probe(residuals *s, const dd_column *c, const dd_rows *rows)
+{
+	uint32_t step = c->n / PROBES + 1;
+
+	for (uint32_t i = 2; i < c->n; i += step)
+		add_residual(s, c, rows, i, rows->index[i - 1], rows->index[i - 2]);
+}
+
+/* First index, number of exact rows, and (DD_LOW_AUTO) the low bits. */
 static void survey(dd_column *c, const dd_rows *rows)
 {
-	uint64_t lengths = 0, values = 0, any = 0, q1 = 0, q2 = 0;
-	bool seen = false, whole = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS || c->coder == DD_CODER_NET;
+	bool little = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS || c->coder == DD_CODER_NET;
+	residuals seen = {0};
+	uint64_t q1 = 0, q2 = 0;
+	uint32_t values = 0;
 
 	c->escapes = 0;
 	c->first = 0;
 	for (uint32_t i = 0; i < c->n; i++) {
-		uint64_t centre;
-
 		if (rows->class != NULL && rows->class[i] != DD_ROW_VALUE) {
 			c->escapes += rows->class[i] == DD_ROW_EXACT;
 			continue;
 		}
 		if (c->mode == DD_MODE_RAW)
 			continue;
-		if (!seen) {
+		if (values++ == 0) {
 			q1 = q2 = rows->index[i];
 			c->first = (int64_t)q1;
-			seen = true;
 		}
-		if (whole && rows->class == NULL)
+		if (little && rows->class == NULL) {
+			probe(&seen, c, rows);
 			break;
-		if (whole)
-			continue;
-		centre = dd_centre_index(c->centre, (uint64_t)c->drift, q1, q2,
-					 rows->predictions != NULL ? dd_model_index(c, rows->predictions[i]) : 0);
-		any |= rows->index[i] - centre;
-		lengths += dd_bit_length(dd_zigzag((int64_t)(rows->index[i] - centre)) >> 1);
-		values++;
+		}
+		add_residual(&seen, c, rows, i, q1, q2);
 		q2 = q1;
 		q1 = rows->index[i];
 	}
-	if (c->low == DD_LOW_AUTO) {
-		uint64_t mean = values > 0 ? lengths / values : 0, most = 62;
-
-		if (whole) /* rans and net leave out bits of each residual by its own size */
-			c->low = 0;
-		else if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
-			c->low = any == 0 ? 0 : (unsigned)__builtin_ctzll(any | 1ull << 62);
-		else
-			c->low = (unsigned)(mean < c->modelled ? 0 : mean - c->modelled < most ? mean - c->modelled : most);
-	}
+	if (c->low == DD_LOW_AUTO)
+		c->low = choose_low(c, &seen);
 }
 
 size_t dd_encode_workspace(const dd_column *c, const dd_model *model)
