@@ -200,6 +200,7 @@ def _cheapest_lattice(column: Column, bound: Bound, hints: Sequence[Hint] = ()) 
         if good and not lattice.exact and not prices:
             return lattice
         bits = select.price(rows, Coder.RANS)
+        bits -= 8.0 * lattice.listed * (1 / some.n - 1 / column.n)
         prices.append((bits, lattice))
         if good and not (lattice.exact and bits > _DEAR):
             break

@@ -42,6 +42,8 @@ _PHASE_ROWS = 16384  # by fewer, phases are told apart badly: that costs up to 4
 _FAR = 2.0**50  # beyond, a bin is not told from the next
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
 _PRINTED = 10**4  # decimals in more places than these may be printed float32
+_DENOMINATOR = 10**5
+_EQUAL = 1e-13
 _MOSTLY = 0.98  # a share of values worth a lattice: exact rows for the others cost less
 
 Values = NDArray[Any]
@@ -103,6 +105,11 @@ class Lattice:
         )
         return np.frombuffer(index, dtype=np.int64)
 
+    @property
+    def listed(self) -> int:
+        """Bytes that the list of levels takes, about: however many rows there are."""
+        return 0 if self.levels is None else 10 + int(((np.frexp(np.diff(self.levels))[1] + 6) // 7).sum())
+
     def value(self, index: Index, type_name: NativeType) -> Values:
         """What the decoder will return for each index: computed by the same code."""
         values = _native.reconstruct(
@@ -161,6 +168,14 @@ def _scaled(scale: Scale, bin_: int, phase: int) -> Lattice:
         bin=bin_,
         phase=phase,
     )
+
+
+def _ratio(scale: Scale) -> Grid | None:
+    """The grid of a scale whose steps are a fraction: a quotient of whole numbers is rounded once, a product twice."""
+    share = Fraction(scale.pitch).limit_denominator(_DENOMINATOR)
+    if abs(float(share) - scale.pitch) > scale.pitch * _EQUAL or not abs(scale.origin) * share.denominator < _FAR:
+        return None
+    return Grid(round(scale.origin * share.denominator), share.numerator, share.denominator, scale.via_float32)
 
 
 def _on(grid: Grid, bin_: int, phase: int) -> Lattice:
@@ -230,15 +245,20 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
         type_name: their column type.
     """
     grid, coarse = _find_grids(values, type_name)
+    some = coarse or grid
+    if some is None or _says_nothing(some, values):
+        scale = find_scale(values)
+        ratio = None if scale is None else _ratio(scale)
+        if scale is not None:
+            yield _scaled(scale, 1, 0)
+        if ratio is not None:
+            yield replace(_on(ratio, 1, 0), settled=False)
     if grid is not None:
         yield _on(grid, 1, 0)
         if values.dtype.kind == "i":
             return
     if coarse is not None and coarse != grid:
         yield _on(coarse, 1, 0)
-    scale = find_scale(values) if grid is None and coarse is None else None
-    if scale is not None:
-        yield _scaled(scale, 1, 0)
     if type_name == "float8" and (grid is None or grid.den > _PRINTED):
         yield from _printed(values)
     levels = np.sort(ordinals(values, type_name))  # np.unique hashes, which takes ten times as long
@@ -247,6 +267,13 @@ def exact_lattices(values: Values, type_name: NativeType) -> Iterator[Lattice]:
         yield Lattice(LatticeKind.LEVELS, levels=levels, exact=True)
     for zeros in _common_zeros(levels):
         yield Lattice(LatticeKind.ORDINAL, mul=1 << zeros, bin=1 << zeros, exact=True)
+
+
+def _says_nothing(grid: Grid, values: Values) -> bool:
+    """Whether it is only how far the float32 of this size are apart: any of them lie on it."""
+    if values.dtype != np.float32:
+        return False
+    return grid.pitch / grid.den <= float(np.spacing(np.abs(values).max()))
 
 
 def _common_zeros(ordinals_: Index) -> list[int]:

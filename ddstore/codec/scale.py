@@ -24,7 +24,7 @@ _REPEATS = 0.97  # 1,024 of 8,192 levels, equally likely, hit 963
 _STEPS_IN_A_BIN = 64
 _ORIGINS = 17  # tried around the best one, in each of
 _ROUNDS = 6
-_NEIGHBOURS = 8  # float32 on both sides of a fitted factor
+_NEIGHBOURS = 8  # floats on both sides of a fitted factor
 _HIT = 0.98  # a share of levels that makes a factor the right one
 _SMALLEST = 64  # values that a common measure is looked for in
 _FINEST = 2.0**-12  # of the larger of two of them: float32 do not tell what is less
@@ -71,7 +71,7 @@ def _of_levels(values: NDArray[Any], width: float) -> Scale | None:
     fitted = _fit(levels, float(half.max()))
     if fitted is None:
         return None
-    multiplied = _multiplied(levels, *fitted) if via_float32 else None
+    multiplied = _multiplied(levels, *fitted, np.dtype(np.float32 if via_float32 else np.float64))
     return Scale(*(multiplied or _refine(levels, half, *fitted)), via_float32 and values.dtype == np.float64)
 
 
@@ -87,7 +87,7 @@ def _of_counts(values: NDArray[Any]) -> Scale | None:
         return None
     few = size[:: max(1, len(size) // _MOST_LEVELS)]
     few = few[few < measure * _FARTHEST]
-    found = _multiplied(few, np.rint(few / measure), measure, 0.0)
+    found = _multiplied(few, np.rint(few / measure), measure, 0.0, np.dtype(np.float32))
     return None if found is None else Scale(*found, values.dtype == np.float64)
 
 
@@ -135,16 +135,16 @@ def _fit(levels: NDArray[np.float64], half: float) -> tuple[NDArray[np.float64],
 
 
 def _multiplied(
-    levels: NDArray[np.float64], count: NDArray[np.float64], pitch: float, origin: float
+    levels: NDArray[np.float64], count: NDArray[np.float64], pitch: float, origin: float, dtype: np.dtype[Any]
 ) -> tuple[float, float] | None:
-    """(0, pitch) of counts that a driver multiplied by a float32, which a product rounded once gives bit for bit.
+    """(0, pitch) of counts that were multiplied by a float of this type, which a product rounded once gives exactly.
 
     None where that misses too many levels.
     """
     count = count + np.rint(origin / pitch)
-    factor = np.float32((count * levels).sum() / (count * count).sum())
+    factor = dtype.type((count * levels).sum() / (count * count).sum())
     near = float(factor) + float(np.spacing(factor)) * np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1)
-    hits = [float(((count * factor).astype(np.float32) == levels).mean()) for factor in near]
+    hits = [float(((count * each).astype(dtype) == levels).mean()) for each in near]
     best = int(np.argmax(hits))
     return (0.0, float(near[best])) if hits[best] >= _HIT else None
 
@@ -155,13 +155,12 @@ def _refine(
     """(origin, pitch) for which most levels are hit exactly.
 
     A level is hit when ``origin + k * pitch`` lies within half a unit in its last place. For a given origin that
-    bounds the pitch from both sides; the origin that leaves it the most room wins. A level of 0 leaves one origin only,
-    which is taken where the other levels are hit with it, too.
+    bounds the pitch from both sides; the origin that leaves it the most room wins. No origin at all is taken where that
+    hits all levels: then products of counts are rounded once, and 0 is hit.
     """
-    zero = levels == 0
-    if zero.any():
-        from_zero = count - count[zero]
-        low, high = _room(levels[~zero], half[~zero], from_zero[~zero], np.zeros(1))
+    zero, product = levels == 0, count + np.rint(origin / pitch)
+    if not (product[~zero] == 0).any() and not product[zero].any():
+        low, high = _room(levels[~zero], half[~zero], product[~zero], np.zeros(1))
         if low[0] <= high[0]:
             return 0.0, float((low[0] + high[0]) / 2)
     far = (count != 0) & ~zero

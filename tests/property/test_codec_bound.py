@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -158,6 +159,28 @@ def test_counts_times_a_factor_are_a_scale(dtype: str, origin: float) -> None:
     assert coded.size < 1.1 * encode_column(counts.astype(np.int32), None, type="int4", bound=Lossless()).size
     read, _ = decode_column(coded.residual, None, None, name, len(values))
     assert read.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda count: count * 0.01,
+        lambda count: (count - 700) * 0.1,
+        lambda count: count / 7,
+        lambda count: count * 10 / 36,
+        lambda count: count.astype(np.float32) * np.float32(0.1),
+    ],
+    ids=["product", "product around 0", "quotient", "fraction", "narrow product"],
+)
+def test_counts_that_a_program_converted_cost_what_counts_do(formula: Callable[[Any], Any]) -> None:
+    """Rounded once, as floating-point arithmetic does it, not to the nearest decimal."""
+    count = 2000 + np.rint(np.random.default_rng(9).normal(0, 4, 20_000).cumsum())
+    values = formula(count)
+    name = "float4" if values.dtype == np.float32 else "float8"
+    coded = encode_column(values, None, type=name, bound=Lossless())
+    read, _ = decode_column(coded.residual, None, None, name, len(values))
+    assert read.tobytes() == values.tobytes()
+    assert coded.size < 1.02 * encode_column(count.astype(np.int32), None, type="int4", bound=Lossless()).size
 
 
 def test_counts_that_a_driver_multiplied_and_a_file_printed_are_a_scale() -> None:
