@@ -129,6 +129,9 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
             shapes, sides = (kind == "int4", 0) if mode is Mode.LATTICE else (False, at % 3)
             far, odd = kind == "int8", kind == "float4"
             yield _encode(rng, Coder.CM, mode, kind, n, odd, sides, far=far, shapes=shapes, matches=True)
+    for coder in (Coder.MIX, Coder.RANS):
+        for kind in NATIVE_TYPES:
+            yield _encode(rng, coder, Mode.LATTICE, kind, n, kind != "float8", 0, centre=Centre.LEVEL)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -155,6 +158,7 @@ def _encode(
     far: bool = False,
     shapes: bool = False,
     matches: bool = False,
+    centre: Centre | None = None,
 ) -> Coded:
     lattice = _lattice(kind, mode, rng)
     scale = (0.8, 4.0, 900.0)[int(rng.integers(3))] if kind != "int8" else float(10.0 ** rng.integers(0, 16))
@@ -177,6 +181,11 @@ def _encode(
     flags |= (FLAG_SHAPES if shapes else 0) | (FLAG_MATCHES if matches else 0)
     if kind == "float8" and mode is not Mode.RAW:
         flags |= (0, FLAG_VIA_FLOAT32, FLAG_VIA_FLOAT32 | FLAG_SHORTEST)[int(rng.integers(3))]
+    drift = 0 if coder is Coder.NET else int(rng.integers(-2, 3))
+    if centre is None:
+        centre = Centre.LINEAR if coder not in (Coder.CM, Coder.NET) and rng.random() < 0.5 else Centre.LAST
+    elif centre is Centre.LEVEL:
+        drift = int(index[0])
     residual = encode_native(
         kind,
         coder,
@@ -184,8 +193,8 @@ def _encode(
         index,
         flags=flags,
         **lattice,
-        drift=0 if coder is Coder.NET else int(rng.integers(-2, 3)),
-        centre=Centre.LINEAR if coder not in (Coder.CM, Coder.NET) and rng.random() < 0.5 else Centre.LAST,
+        drift=drift,
+        centre=centre,
         classes=classes,
         bits=rng.integers(0, 2 ** (8 * dtype_of(kind).itemsize), n, dtype=np.uint64, endpoint=False),
         model=NET if coder is Coder.NET else None,
@@ -197,6 +206,7 @@ def _encode(
     )
     contents = "odd" if exceptions else "full" if far else "plain"
     given = ("matches-" if matches else "") + ("shapes" if shapes else f"{sides}")
+    given += "-level" if centre is Centre.LEVEL else ""
     name = f"{coder.name}-{mode.name}-{kind}-{contents}-{given}".lower()
     return Coded(name, kind, n, residual, tuple(other), NET if coder is Coder.NET else b"")
 

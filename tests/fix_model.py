@@ -28,7 +28,7 @@ def chaos(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]
     for i, noise in enumerate(rng.normal(0, 0.002, n)):
         x, y = 1 - 1.7 * abs(x) + y, 0.5 * x
         values[i] = x + noise
-    return np.rint(values * 100)
+    return np.rint(values * 300)
 
 
 def train_small() -> Model:

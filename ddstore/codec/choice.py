@@ -14,9 +14,10 @@ import numpy as np
 from ddstore import _native
 from ddstore.codec import archive, tube
 from ddstore.codec.column import Column
+from ddstore.codec.format import Centre
 from ddstore.codec.lattice import Lattice, rephased
 from ddstore.codec.model import Model, Net
-from ddstore.codec.select import Coded, Density, Plan, Rows, Way, drift_of
+from ddstore.codec.select import Coded, Density, Plan, Rows, Way, drift_of, level_of
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
@@ -137,6 +138,7 @@ class Choice:
             rows = path.rows
         if isinstance(self.way, Plan):
             drift = drift_of(rows)[0] if self.way.drift else 0
+            drift = level_of(rows) if self.way.centre is Centre.LEVEL else drift
             return replace(self.way, rows=rows, drift=drift).code()
         if isinstance(self.way, Density):
             density = Density.of(rows, self.way.net)

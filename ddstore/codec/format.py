@@ -81,6 +81,7 @@ class Centre(IntEnum):
     LAST = 0
     LINEAR = 1
     MODEL = 2
+    LEVEL = 3
 
 
 class RowClass(IntEnum):

@@ -43,6 +43,7 @@ __all__ = [
     "drift_of",
     "encode",
     "learned",
+    "level_of",
     "place",
     "plan",
     "price",
@@ -59,6 +60,8 @@ _SCALE_MAX = 2**42
 _MODELLED = (1, 4)
 _DEEPER = 0.985
 _ALL = 64
+# What rows around a level have to promise beside rows around the last one, for a trial: a share, or bits of a row.
+_LEVELLER, _LEVELLER_BITS = 0.98, 0.1
 _AHEAD = 4  # spreads that a drift has to be worth
 _FEW = 10  # bits per row up to which all of them may be modelled
 
@@ -254,7 +257,8 @@ class Trial:
 class Plan:
     """Rows in mode lattice around some centre.
 
-    Of an average residual, ``modelled`` bits are modelled: the others are coded at even odds.
+    ``drift`` is added to the last index, or is the level itself. Of an average residual, ``modelled`` bits are
+    modelled: the others are coded at even odds.
     """
 
     rows: Rows
@@ -370,26 +374,41 @@ def price(rows: Rows, coder: Coder) -> float:
 def plan(rows: Rows, coder: Coder, drift: int) -> Plan:
     """How to code rows in mode lattice: what is cheapest on a sample of them."""
     some = rows.sample()
-    last = Plan(some, coder, Centre.LAST, drift, _MODELLED[1])
-    linear = replace(last, centre=Centre.LINEAR, drift=0)
-    if coder is Coder.RANS:
-        level = some.index - drift * np.arange(len(some.index)) if drift else some.index
-        bits, other = _native.roughness(level), _native.roughness(np.diff(level, prepend=level[:1]))
-    else:  # static tables are quick to try, and like the same centre
-        bits, other = (replace(way, coder=Coder.RANS).price() for way in (last, linear))
-    way = last if bits <= other else linear
     if coder is not Coder.MIX:
-        return way.on(rows)
-    found = replace(way, modelled=_MODELLED[0])
-    if min(bits, other) > _MODELLED[0] + 1:  # below, no bit is left out
+        return _centred(some, coder, drift).on(rows)
+    static = _centred(some, Coder.RANS, drift)  # quick to try, and likes the same centre
+    found = replace(static, coder=coder, modelled=_MODELLED[0])
+    if static.price() > _MODELLED[0] + 1:  # below, no bit is left out
         bits = found.price()
         # Positions in a list have no noise: each of their bits means something.
         for modelled in (_MODELLED[1], _ALL) if rows.lattice.exact and bits < _FEW else _MODELLED[1:]:
-            deeper = replace(way, modelled=modelled)
+            deeper = replace(found, modelled=modelled)
             deeper_bits = deeper.price()
             if deeper_bits < _DEEPER * bits:
                 bits, found = deeper_bits, deeper
     return found.on(rows)
+
+
+def _centred(some: Rows, coder: Coder, drift: int) -> Plan:
+    """Around the centre that leaves the least to be told."""
+    last = Plan(some, coder, Centre.LAST, drift, _MODELLED[1])
+    linear = replace(last, centre=Centre.LINEAR, drift=0)
+    steady = some.index - drift * np.arange(len(some.index)) if drift else some.index
+    steps, turns = _native.roughness(steady), _native.roughness(np.diff(steady, prepend=steady[:1]))
+    way = last if steps <= turns else linear
+    level = replace(last, centre=Centre.LEVEL, drift=level_of(some))
+    least = min(steps, turns)
+    if _native.roughness(np.cumsum(some.index - level.drift)) < max(
+        _LEVELLER * least, least - _LEVELLER_BITS * len(some.index)
+    ):
+        return min(way, level, key=Plan.price)
+    return way
+
+
+def level_of(rows: Rows) -> int:
+    """The index in the middle of all."""
+    index = rows.index[rows.plain]
+    return int(np.partition(index, len(index) // 2)[len(index) // 2]) if len(index) else 0
 
 
 def drift_of(rows: Rows) -> tuple[int, bool]:

@@ -66,7 +66,7 @@ def test_the_bound_holds(column: tuple[str, NDArray[Any], NDArray[np.bool_] | No
     assert np.array_equal(values.view(unsigned)[odd], got.view(unsigned)[odd])
 
 
-@pytest.mark.parametrize("centre", [Centre.LAST, Centre.LINEAR])
+@pytest.mark.parametrize("centre", [Centre.LAST, Centre.LINEAR, Centre.LEVEL])
 @pytest.mark.parametrize("case", list(cases(900)), ids=lambda case: case.name)
 def test_every_type_and_centre(case: Case, centre: Centre) -> None:
     """Lossless, on the first lattice that offers itself: every index comes back, and every row that is none."""

@@ -41,7 +41,7 @@ def decoded(coded: bytes, n: int) -> NDArray[np.int64]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(residuals, min_size=1, max_size=120), st.sampled_from([Centre.LAST, Centre.LINEAR]))
+@given(st.lists(residuals, min_size=1, max_size=120), st.sampled_from([Centre.LAST, Centre.LINEAR, Centre.LEVEL]))
 def test_any_residuals(steps: list[int], centre: Centre) -> None:
     index = np.array([s % 2**64 for s in steps], dtype=np.uint64).cumsum(dtype=np.uint64).view(np.int64)
     assert np.array_equal(decoded(encode(index, centre=centre), len(index)), index)

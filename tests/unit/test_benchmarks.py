@@ -71,7 +71,8 @@ def test_nan_and_constant_columns_do_not_stop_a_peer(file: str) -> None:
 
 @pytest.mark.parametrize("eps", [0.0, 0.1])
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.label)
-def test_ours_keeps_its_bound_across_segments(profile: Ours, eps: float) -> None:
+def test_ours_keeps_its_bound_across_segments(profile: Ours, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddstore.profiles._SEGMENT_ROWS", dict.fromkeys(Profile, 8192))
     values = np.resize(some_series("float32"), (Profile(profile.label).segment_rows + 100, 2))
     values[7, 0] = np.nan
     result = measure_codec(CELL, profile, values, np.full(2, eps))

@@ -19,7 +19,7 @@ typedef enum {
 #define DD_MAX_LEVELS 4096u
 
 /* What a lattice index is coded around. */
-typedef enum { DD_CENTRE_LAST = 0, DD_CENTRE_LINEAR = 1, DD_CENTRE_MODEL = 2 } dd_centre;
+typedef enum { DD_CENTRE_LAST = 0, DD_CENTRE_LINEAR = 1, DD_CENTRE_MODEL = 2, DD_CENTRE_LEVEL = 3 } dd_centre;
 
 /* What happened to a row; everything but a value is an exception and leaves the history of indices alone. */
 typedef enum {
@@ -131,6 +131,8 @@ DD_INLINE uint64_t dd_centre_index(dd_centre centre, uint64_t drift, uint64_t q1
 		return q1 + drift;
 	case DD_CENTRE_LINEAR:
 		return q1 + (q1 - q2);
+	case DD_CENTRE_LEVEL:
+		return drift;
 	default:
 		return model;
 	}

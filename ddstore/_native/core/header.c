@@ -20,6 +20,8 @@ bool dd_header_fits(const dd_column *c)
 		return false;
 	if ((c->flags & DD_FLAG_SHORTEST) && (c->type != DD_FLOAT64 || !(c->flags & DD_FLAG_VIA_FLOAT32)))
 		return false;
+	if (c->centre == DD_CENTRE_LEVEL && (c->mode != DD_MODE_LATTICE || cm || net))
+		return false;
 	switch (c->mode) {
 	case DD_MODE_RAW:
 	case DD_MODE_LINEAR:
@@ -190,7 +192,7 @@ dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_read
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (c->coder == DD_CODER_NET && impossible_net(c))
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
-	if (kind > 11 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
+	if (kind > 15 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
 	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
 	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) || !finite_number(c->step) || !finite_number(c->offset) ||
 	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))

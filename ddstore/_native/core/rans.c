@@ -182,6 +182,8 @@ static void decode(const dd_column *c, void *memory, const int32_t *predictions,
 		put_block(c, s, DD_CENTRE_LAST, token, NULL, rows, word);
 	else if (c->centre == DD_CENTRE_LINEAR)
 		put_block(c, s, DD_CENTRE_LINEAR, token, NULL, rows, word);
+	else if (c->centre == DD_CENTRE_LEVEL)
+		put_block(c, s, DD_CENTRE_LEVEL, token, NULL, rows, word);
 	else
 		put_block(c, s, DD_CENTRE_MODEL, token, predictions, rows, word);
 	s->row += rows;
