@@ -22,11 +22,12 @@ from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["again", "as_before", "interpolated", "look", "search", "share_foretold"]
+__all__ = ["again", "as_before", "interpolated", "look", "search", "settled", "share_foretold"]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
 _DEARER = 0.99  # adaptive filters cost a third of the decoding: for less than this they are not worth it
+_ALIKE = 0.995  # what is no better than this on a stretch is no better on all rows than what learns more slowly
 _DEEP = 10  # low bits that densities have something to say about
 _DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
@@ -35,6 +36,7 @@ _FLAT = 0.1  # bits per row, below which a short segment teaches the strong code
 _NEAR = 1.02  # a first look this close to paying is worth a second
 _FORETOLD = 0.02  # a share of moves that came before: where rows only look alike it is below 0
 _ROUNDS = 3
+_HEAD = 128  # bytes of a column, which hold its header
 _SMALLEST_UNIT = 1e-290  # of a column to be conditioned on: its inverse is finite
 
 Use = tuple[SideUse, ...]
@@ -81,10 +83,8 @@ class _Contender:
         return replace(self, rows=self.rows.part(which), uses=uses).run()
 
     def code(self, residual: bytes | None) -> Coded | None:
-        """All rows in bytes, which may be known, within the bound; None when raw ones are fewer."""
+        """All rows in bytes, which may be known, and not :func:`settled`; None when raw ones are fewer."""
         residual, rows = residual or self.run(), self.rows
-        if self.mode is Mode.INTERP:
-            return _within_bound(self, residual)
         if residual is None:
             return None
         return Coded(residual, None, self.mode, rows.lattice, rows.escapes, self.coder, way=self)
@@ -100,20 +100,25 @@ class _Contender:
             drift = drift_of(rows)[0] if self.drift else 0
             return replace(self, column=column, rows=rows, uses=_related(rows, sides), drift=drift)
         contender = _between(column, rows, self.coder)
-        return None if contender is None else replace(contender, uses=_departing_with(contender.rows, sides))
+        if contender is None:
+            return None
+        # Fitting weights takes longer than coding under static tables, and little beside the strong coder.
+        weights = self.weights if self.coder is Coder.RANS else None
+        return replace(contender, uses=_departing_with(contender.rows, sides), weights=weights)
 
 
-def search(column: Column, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> list[Trial]:
+def search(column: Column, own: Rows, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> list[Trial]:
     """Ways to code a column that may be the smallest; which one is, all rows have to tell.
 
     Args:
         column: what to code.
-        paths: its rows on the cheapest lattice, and on the path of a tube search if there was one.
+        own: its rows on the cheapest lattice.
+        paths: those, the path of a tube search, or both: what may be cheapest in the order of rows.
         sides: columns of the segment that it may be conditioned on.
         which: the rows to choose by.
     """
     found: list[Trial] = []
-    smooth = _interpolated(column, paths[0], sides, which)
+    smooth = _interpolated(column, own, sides, which)
     for rows in paths:
         share = share_foretold(rows)
         found += [_foretold(trial, share) for trial in _causal(_light(column, rows), sides, which)]
@@ -196,12 +201,10 @@ def _causal(light: _Contender, sides: Sequence[Side], which: slice) -> Iterator[
     if uses:
         yield Trial.of(replace(way, uses=uses), which)
     shaped = Trial.of(replace(way, shapes=True), which)
-    yield shaped
-    if filtered.bits < shaped.bits:
+    if filtered.bits < shaped.bits * (1.0 if which == slice(0, len(way.rows.values)) else _ALIKE):
         yield filtered
     flat = Trial.of(replace(way, mode=Mode.LATTICE, shapes=True), which)
-    if flat.bits < shaped.bits:
-        yield flat
+    yield min(shaped, flat, key=lambda trial: trial.bits)
 
 
 def _foretold(trial: Trial, share: float) -> Trial:
@@ -325,21 +328,24 @@ def _departures(few: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(few[1:-1] - (few[:-2] + few[2:]) / 2)
 
 
-def _within_bound(contender: _Contender, residual: bytes | None) -> Coded | None:
-    """What was coded in mode interp; rows that rounding takes beyond the bound are stored exactly.
+def settled(coded: Coded) -> Coded | None:
+    """A column within its bound: in mode interp, rounding may take rows beyond it, which are then stored exactly.
 
     None when they keep coming.
     """
+    if coded.mode is not Mode.INTERP:
+        return coded
+    contender, residual = coded.way, coded.residual
+    assert isinstance(contender, _Contender)
     column = contender.column
     for _ in range(_ROUNDS):
-        if residual is None:
-            return None
         rows = contender.rows
         sides = [(use.side.crc, type_code(use.side.type), use.side.values) for use in contender.uses]
         data, valid = _native.decode_column(residual, None, None, type_code(column.kind), column.n, -1, sides)
         plain = rows.plain
         read = np.frombuffer(data, dtype=dtype_of(column.kind))
         broken = violations(column.values[plain], read[plain], column.allowed)
+        contender = replace(contender, weights=_weights(residual))
         if not broken.any():
             there = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
             coder, decoded = contender.coder, (read, there)
@@ -347,5 +353,13 @@ def _within_bound(contender: _Contender, residual: bytes | None) -> Coded | None
         classes = np.zeros(column.n, dtype=np.uint8) if rows.classes is None else rows.classes.copy()
         classes[np.flatnonzero(plain)[broken]] = RowClass.EXACT
         contender = replace(contender, rows=replace(rows, classes=classes))
-        residual = contender.run()
+        again = contender.run()
+        if again is None:
+            return None
+        residual = again
     return None
+
+
+def _weights(residual: bytes) -> bytes:
+    """Those that mode interp was coded with."""
+    return _native.peek_head(residual[:_HEAD])["weights"]

@@ -144,7 +144,8 @@ class Choice:
             density = Density.of(rows, self.way.net)
             return None if density is None else density.code()
         way = archive.again(self.way, column, rows, sides)
-        return None if way is None else way.code(None)
+        coded = None if way is None else way.code(None)
+        return None if coded is None else archive.settled(coded)
 
 
 def _roughness(rows: Rows) -> float:

@@ -33,6 +33,9 @@ _PROMISING = 1.1
 # Ways that cost this much more on a stretch are given all rows, too: a share, and bits of a row, which a stretch tells
 # the worse the fewer there are of them. The archive profile has the time to ask more of them.
 _TIED = {Profile.BALANCED: (0.02, 0.02), Profile.ARCHIVE: (0.03, 0.04)}
+# A path that costs this much more than another under one coder that learns is not the cheaper one under the other: a
+# share, and bits of a row.
+_PATHS_APART = (1.06, 0.05)
 _FINALISTS = {Profile.BALANCED: 3, Profile.ARCHIVE: 5}
 
 
@@ -86,7 +89,7 @@ def _searched(
     usable = [hint for hint in hints if profile is not Profile.FAST or hint.coder is Coder.RANS]
     known = [coded for hint in usable if (coded := archive.as_before(column, hint)) is not None]
     if profile is Profile.FAST:
-        return _least([best, *between, *known], profile), None
+        return _soundest([best, *between, *known], profile), None
     paths = [rows]
     finer = _cheaper_path(column, rows, which, profile) if _may_search(column, rows, best) else None
     if finer is not None:
@@ -97,7 +100,7 @@ def _searched(
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
     net = model if isinstance(model, Net) else None
     found += known or _tried(column, paths, which, best, sides, profile, net)
-    return _least(found, profile), finer
+    return _soundest(found, profile), finer
 
 
 def _between(column: Column, rows: select.Rows, which: slice, best: select.Coded) -> list[select.Coded]:
@@ -111,12 +114,19 @@ def _between(column: Column, rows: select.Rows, which: slice, best: select.Coded
     return [] if coded is None else [coded]
 
 
-def _least(found: Sequence[select.Coded], profile: Profile) -> select.Coded:
+def _soundest(found: Sequence[select.Coded], profile: Profile) -> select.Coded:
+    """The cheapest whose values are within the bound, as those of the first are, which only decoding tells of some."""
+
     def cost(coded: select.Coded) -> float:
         between = coded.mode is Mode.INTERP and coded.coder is Coder.RANS
         return _cost(coded.size, coded.coder, profile) / (1.0 - _SAVING[profile]) ** (_BETWEEN if between else 0)
 
-    return min(found, key=cost)
+    left = sorted(found, key=cost)
+    for at, coded in enumerate(left, 1):
+        sound = archive.settled(coded)
+        if sound is not None and all(cost(sound) <= cost(other) for other in left[at : at + 1]):
+            return sound
+    return found[0]
 
 
 def _cheaper_path(column: Column, rows: select.Rows, which: slice, profile: Profile) -> Path | None:
@@ -154,13 +164,15 @@ def _tried(
 ) -> Iterator[select.Coded]:
     """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
     drifts = [select.drift_of(path)[0] for path in paths]
-    mixed, static = (
-        min((_trial(*each, coder, which) for each in zip(paths, drifts, strict=True)), key=lambda trial: trial.bits)
-        for coder in (Coder.MIX, Coder.RANS)
+    some, others = (
+        [_trial(*each, coder, which) for each in zip(paths, drifts, strict=True)] for coder in (Coder.MIX, Coder.RANS)
     )
+    mixed, static = (min(each, key=lambda trial: trial.bits) for each in (some, others))
     trials = [static, mixed]
     if profile is Profile.ARCHIVE:
-        trials += archive.search(column, paths, sides, which)
+        worst = mixed.bits * _PATHS_APART[0] + _PATHS_APART[1]
+        near = [path for path, trial in zip(paths, some, strict=True) if trial.bits <= worst]
+        trials += archive.search(column, paths[0], near, sides, which)
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
         trials += archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)

@@ -89,12 +89,9 @@ static inline void dd_match_look(dd_match *x, const uint64_t *q, uint32_t at, ui
 	}
 }
 
-/* Row at - 1 has got its index. */
-static inline void dd_match_move(dd_match *x, const uint64_t *q, uint32_t at)
+/* Row at - 1 has got its index: was it foretold? */
+static inline void dd_match_follow(dd_match *x, const uint64_t *q, uint32_t at)
 {
-	/* What the powers of two in them multiply up to 0: indices more than 6, and more than 16 rows ago. */
-	static const uint32_t factor[DD_MATCH_HASHES] = {0x9e3779b1u << 6, 0x9e3779b1u << 2};
-
 	if (x->from != 0) {
 		bool missed = q[x->from] != q[at - 1];
 
@@ -102,9 +99,29 @@ static inline void dd_match_move(dd_match *x, const uint64_t *q, uint32_t at)
 		x->same = missed ? 0 : x->same + 1;
 		x->from = x->misses == 255 ? 0 : x->from + 1;
 	}
+}
+
+/* The hash of the last indices, of which q is the last. */
+static inline uint32_t dd_match_hash(dd_match *x, unsigned i, uint64_t q)
+{
+	/* What the powers of two in them multiply up to 0: indices more than 6, and more than 16 rows ago. */
+	static const uint32_t factor[DD_MATCH_HASHES] = {0x9e3779b1u << 6, 0x9e3779b1u << 2};
+
+	return x->hash[i] = (x->hash[i] + (uint32_t)q) * factor[i];
+}
+
+static inline uint32_t *dd_match_place(const dd_match *x, unsigned i)
+{
+	return &x->place[i][dd_hash(x->hash[i], 0) >> (32 - x->bits)];
+}
+
+/* Row at - 1 has got its index. */
+static inline void dd_match_move(dd_match *x, const uint64_t *q, uint32_t at)
+{
+	dd_match_follow(x, q, at);
 	for (unsigned i = 0; i < DD_MATCH_HASHES; i++) {
-		x->hash[i] = (x->hash[i] + (uint32_t)q[at - 1]) * factor[i];
-		dd_match_look(x, q, at, &x->place[i][dd_hash(x->hash[i], 0) >> (32 - x->bits)]);
+		dd_match_hash(x, i, q[at - 1]);
+		dd_match_look(x, q, at, dd_match_place(x, i));
 	}
 }
 
