@@ -175,14 +175,14 @@ def as_before(column: Column, hint: Hint) -> Coded | None:
     if hint.width == 0 or hint.rows != column.n:
         return None
     rows, _ = column.on(hint.lattice)
-    lifted = replace(rows, index=np.where(rows.plain, rows.index + hint.width // 2, 0))
+    lifted = rows.on(rows.lattice, np.where(rows.plain, rows.index + hint.width // 2, 0))
     way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights, coder=hint.coder)
     return way.code(None)
 
 
 def share_foretold(rows: Rows) -> float:
     """Which share of the moves among rows what came before foretells; 0 where that is too small."""
-    share = _native.foretold(np.ascontiguousarray(rows.index[rows.plain]))
+    share = _native.foretold(np.ascontiguousarray(rows.only(rows.index)))
     return share if share > _FORETOLD else 0.0
 
 
@@ -235,7 +235,7 @@ def _deepened(trial: Trial, which: slice) -> tuple[Trial, _Contender]:
 
 def _few(rows: Rows, values: NDArray[Any]) -> NDArray[np.float64]:
     """A sample of those of the values that stand where rows are values."""
-    return sample(values if rows.classes is None else values[rows.plain]).astype(np.float64)
+    return sample(rows.only(values)).astype(np.float64)
 
 
 def _ranked(sides: Sequence[Side], relate: Callable[[Side], tuple[float, SideUse]]) -> Use:
@@ -303,11 +303,8 @@ def _between(column: Column, rows: Rows, coder: Coder) -> _Contender | None:
     if found is None:
         return None
     lattice, width, highest = found
-    plain = rows.plain
-    index = np.zeros(column.n, dtype=np.int64)
-    index[plain] = highest.index(column.values[plain], column.kind)
-    fine_rows = replace(rows, lattice=lattice, index=index)
-    return _Contender(column, fine_rows, Mode.INTERP, width=width, coder=coder)
+    index = rows.spread(highest.index(rows.only(column.values), column.kind))
+    return _Contender(column, rows.on(lattice, index), Mode.INTERP, width=width, coder=coder)
 
 
 def _departing_with(rows: Rows, sides: Sequence[Side]) -> Use:
@@ -342,16 +339,15 @@ def settled(coded: Coded) -> Coded | None:
         rows = contender.rows
         sides = [(use.side.crc, type_code(use.side.type), use.side.values) for use in contender.uses]
         data, valid = _native.decode_column(residual, None, None, type_code(column.kind), column.n, -1, sides)
-        plain = rows.plain
         read = np.frombuffer(data, dtype=dtype_of(column.kind))
-        broken = violations(column.values[plain], read[plain], column.allowed)
+        broken = violations(rows.only(column.values), rows.only(read), column.allowed)
         contender = replace(contender, weights=_weights(residual))
         if not broken.any():
             there = None if valid is None else np.frombuffer(valid, dtype=np.bool_)
             coder, decoded = contender.coder, (read, there)
             return Coded(residual, None, Mode.INTERP, rows.lattice, rows.escapes, coder, decoded, contender)
         classes = np.zeros(column.n, dtype=np.uint8) if rows.classes is None else rows.classes.copy()
-        classes[np.flatnonzero(plain)[broken]] = RowClass.EXACT
+        classes[np.flatnonzero(rows.plain)[broken]] = RowClass.EXACT
         contender = replace(contender, rows=replace(rows, classes=classes))
         again = contender.run()
         if again is None:

@@ -168,15 +168,12 @@ def on_cheaper_path(
         which: of the rows to search through, and to return.
     """
     part, allowed = rows.part(which), column.allowed
-    plain = part.plain
     if isinstance(allowed, np.ndarray):
         everywhere = np.zeros(column.n)
         everywhere[slice(None) if column.ordinary is None else column.ordinary] = allowed
-        allowed = everywhere[which][plain]
-    found = tube.search(part.values[plain], rows.lattice, column.kind, allowed, costs)
+        allowed = part.only(everywhere[which])
+    found = tube.search(part.only(part.values), rows.lattice, column.kind, allowed, costs)
     if found is None:
         return None
     lattice, path, costs = found
-    index = np.zeros(len(plain), dtype=np.int64)
-    index[plain] = path
-    return Path(replace(part, lattice=lattice, index=index), costs)
+    return Path(part.on(lattice, part.spread(path)), costs)

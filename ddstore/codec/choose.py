@@ -108,7 +108,11 @@ def _between(column: Column, rows: select.Rows, which: slice, best: select.Coded
     if 8.0 * best.size > _SMOOTH * column.n:
         return []
     trial = archive.interpolated(column, rows, which)
-    if trial is None or trial.bits > _PROMISING * _trial(rows, select.drift_of(rows)[0], Coder.RANS, which).bits:
+    if trial is None:
+        return []
+    whole = which == slice(0, column.n)
+    bits = 8.0 * best.size / column.n if whole else _trial(rows, select.drift_of(rows)[0], Coder.RANS, which).bits
+    if trial.bits > _PROMISING * bits:
         return []
     coded = trial.code()
     return [] if coded is None else [coded]

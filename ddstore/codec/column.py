@@ -89,7 +89,8 @@ class Column:
             classes[np.flatnonzero(broken) if self.ordinary is None else np.flatnonzero(self.ordinary)[broken]] = (
                 RowClass.EXACT
             )
-        return select.Rows(self.values, classes, self._spread(index), lattice, self.kind), escaped
+        checked = read if classes is None else None
+        return select.Rows(self.values, classes, self._spread(index), lattice, self.kind, checked), escaped
 
     def _spread(self, of_usable: NDArray[Any]) -> NDArray[Any]:
         """The elements in their rows, 0 in the others."""

@@ -104,6 +104,9 @@ class Rows:
     """Shape (n,), the lattice index of each row of class VALUE; each of them keeps the bound."""
     lattice: Lattice
     kind: NativeType
+    checked: NDArray[Any] | None = None
+    """What the lattice gives back, found within the bound, bit for bit where that is 0. Shape (n,), of its dtype.
+    None where nobody looked, or not all rows are values."""
 
     @property
     def escapes(self) -> int:
@@ -120,7 +123,7 @@ class Rows:
     def sample(self) -> Rows:
         """A part of them to choose by; all of them when they are few."""
         classes = None if self.classes is None else sample(self.classes)
-        return replace(self, values=sample(self.values), classes=classes, index=sample(self.index))
+        return replace(self, values=sample(self.values), classes=classes, index=sample(self.index), checked=None)
 
     def stretch(self) -> slice:
         """Which neighbouring rows to choose by, where a coder has to learn; all of them when they are few."""
@@ -129,11 +132,27 @@ class Rows:
     def part(self, which: slice) -> Rows:
         """Some of them."""
         classes = None if self.classes is None else self.classes[which]
-        return replace(self, values=self.values[which], classes=classes, index=self.index[which])
+        return replace(self, values=self.values[which], classes=classes, index=self.index[which], checked=None)
 
     def none(self) -> Rows:
         """Not one of them."""
-        return replace(self, values=self.values[:0].copy(), classes=None, index=self.index[:0].copy())
+        return replace(self, values=self.values[:0].copy(), classes=None, index=self.index[:0].copy(), checked=None)
+
+    def on(self, lattice: Lattice, index: NDArray[np.int64]) -> Rows:
+        """The same on another lattice, or another path."""
+        return replace(self, lattice=lattice, index=index, checked=None)
+
+    def only(self, of_rows: NDArray[Any]) -> NDArray[Any]:
+        """Those elements, shape (n,), that stand where rows are of class VALUE."""
+        return of_rows if self.classes is None else of_rows[self.plain]
+
+    def spread(self, of_values: NDArray[Any]) -> NDArray[Any]:
+        """Such elements in their rows again, 0 in the others. Shape (n,)."""
+        if self.classes is None:
+            return of_values
+        spread = np.zeros(len(self.values), dtype=of_values.dtype)
+        spread[self.plain] = of_values
+        return spread
 
     def price(self, coded: bytes | None) -> float:
         """Bits per row of these bytes; never more than raw bytes take."""
@@ -418,13 +437,19 @@ def drift_of(rows: Rows) -> tuple[int, bool]:
     if len(rows.index) < 2:
         return 0, True
     some = np.diff(sample(rows.index))
-    step = int(np.partition(some, len(some) // 2)[len(some) // 2])  # what most of them are, if most are the same
+    middle = len(some) // 2
+    up, down = int(np.count_nonzero(some > 0)), int(np.count_nonzero(some < 0))
+    if down <= middle < len(some) - up:  # in their order the one in the middle is 0, as it mostly is
+        return 0, up + down < STRETCHES and not np.diff(rows.index).any()
+    step = int(np.partition(some, middle)[middle])  # what most of them are, if most are the same
     others = len(some) - int(np.count_nonzero(some == step))
     if 2 * others < len(some) + STRETCHES:
         return step, others < STRETCHES and bool((np.diff(rows.index) == step).all())
     # A clock that jitters, or a counter: far from standing still.
-    spread = float(np.median(np.abs(some - float(step))))
-    return (step if _AHEAD * spread < abs(step) < 2**62 else 0), False
+    away = np.abs(some - float(step))
+    if np.count_nonzero(_AHEAD * away < abs(step)) < middle:  # neither is their median, which takes longer
+        return 0, False
+    return (step if _AHEAD * float(np.median(away)) < abs(step) < 2**62 else 0), False
 
 
 def learned(rows: Rows, coder: Coder, model: Model) -> Coded | None:
