@@ -34,6 +34,7 @@ _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than
 _SMOOTH = 2.0  # bits per row, below which interpolation may be best
 _FLAT = 0.1  # bits per row, below which a short segment teaches the strong coder nothing
 _NEAR = 1.02  # a first look this close to paying is worth a second
+_HOPELESS = 1.075  # a quarter of it this far from paying is worth no look at all of it
 _FORETOLD = 0.02  # a share of moves that came before: where rows only look alike it is below 0
 _ROUNDS = 3
 _HEAD = 128  # bytes of a column, which hold its header
@@ -126,14 +127,14 @@ def search(column: Column, own: Rows, paths: Sequence[Rows], sides: Sequence[Sid
 
 
 def look(
-    column: Column, rows: Rows, path: Rows, sides: Sequence[Side], which: slice, bits: float, below: float
+    column: Column, rows: Rows, mixed: Trial, sides: Sequence[Side], which: slice, bits: float, below: float
 ) -> list[Trial]:
     """Good ways to code a column, by a quick look; none where they take more than ``below``.
 
     Args:
         column: what to code.
         rows: its rows on the cheapest lattice.
-        path: those, or the path of a tube search where that is cheaper.
+        mixed: what coder `mix` makes of those, or of the path of a tube search where that is cheaper.
         sides: columns of the segment that it may be conditioned on.
         which: the rows to choose by.
         bits: per row, that the column takes otherwise.
@@ -141,6 +142,7 @@ def look(
     """
     if bits < _FLAT:
         return []
+    path = mixed.way.rows
     light, share = _light(column, path), share_foretold(path)
     # Interpolation is for smooth columns at wide bounds, filters for the others.
     smooth = _interpolated(column, rows, (), which) if bits < _SMOOTH else None
@@ -149,12 +151,25 @@ def look(
         return [*found, _no_worse(smooth, found)]
     if smooth is not None:
         return [smooth, Trial.of(light, which)]
-    light = replace(light, uses=_related(path, sides))
-    filtered, way = _deepened(Trial.of(replace(light, mode=Mode.ADAPTIVE), which), which)
+    light = replace(light, uses=_related(path, sides), mode=Mode.ADAPTIVE)
+    if share == 0.0 and _hopeless(light, mixed, which, below):
+        return []
+    filtered, way = _deepened(Trial.of(light, which), which)
     if filtered.bits * (1 - share) > _NEAR * below:
         return []
     plain = Trial.of(replace(way, mode=Mode.LATTICE), which)
     return [_foretold(plain if plain.bits * _DEARER < filtered.bits else filtered, share)]
+
+
+def _hopeless(light: _Contender, mixed: Trial, which: slice, below: float) -> bool:
+    """Whether a quarter of the stretch tells: there the strong coder is to `mix` nearly what it is in the end.
+
+    But for values that come back bit by bit, in which it may find more and more.
+    """
+    if mixed.way.rows.lattice.exact or mixed.bits > _DEEP:
+        return False
+    first = slice(which.start, which.start + (which.stop - which.start) // 4)
+    return Trial.of(light, first).bits * mixed.bits > _HOPELESS * below * Trial.of(mixed.way, first).bits
 
 
 def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | None:

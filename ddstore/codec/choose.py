@@ -179,7 +179,7 @@ def _tried(
         trials += archive.search(column, paths[0], near, sides, which)
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
-        trials += archive.look(column, paths[0], mixed.way.rows, sides, which, 8.0 * best.size / column.n, below)
+        trials += archive.look(column, paths[0], mixed, sides, which, 8.0 * best.size / column.n, below)
     if net is not None:
         densities = (select.Density.of(path, net) for path in paths)
         trials += [select.Trial.of(density, which) for density in densities if density is not None]
