@@ -32,6 +32,7 @@ _DEEP = 10  # low bits that densities have something to say about
 _DEEPEST = 62  # all of them: where values come back, bit by bit
 _STRIDE = 8  # log2 of the distance of anchors: rows between them cost less than they do
 _SMOOTH = 2.0  # bits per row, below which interpolation may be best
+_SMOOTHEST = 2.5  # where it has never been, by far
 _FLAT = 0.1  # bits per row, below which a short segment teaches the strong coder nothing
 _NEAR = 1.02  # a first look this close to paying is worth a second
 _HOPELESS = 1.075  # a quarter of it this far from paying is worth no look at all of it
@@ -108,7 +109,9 @@ class _Contender:
         return replace(contender, uses=_departing_with(contender.rows, sides), weights=weights)
 
 
-def search(column: Column, own: Rows, paths: Sequence[Rows], sides: Sequence[Side], which: slice) -> list[Trial]:
+def search(
+    column: Column, own: Rows, paths: Sequence[Rows], sides: Sequence[Side], which: slice, bits: float
+) -> list[Trial]:
     """Ways to code a column that may be the smallest; which one is, all rows have to tell.
 
     Args:
@@ -117,9 +120,10 @@ def search(column: Column, own: Rows, paths: Sequence[Rows], sides: Sequence[Sid
         paths: those, the path of a tube search, or both: what may be cheapest in the order of rows.
         sides: columns of the segment that it may be conditioned on.
         which: the rows to choose by.
+        bits: per row of these, that coder `mix` takes.
     """
     found: list[Trial] = []
-    smooth = _interpolated(column, own, sides, which)
+    smooth = _interpolated(column, own, sides, which) if bits < _SMOOTHEST else None
     for rows in paths:
         share = share_foretold(rows)
         found += [_foretold(trial, share) for trial in _causal(_light(column, rows), sides, which)]

@@ -176,7 +176,7 @@ def _tried(
     if profile is Profile.ARCHIVE:
         worst = mixed.bits * _PATHS_APART[0] + _PATHS_APART[1]
         near = [path for path, trial in zip(paths, some, strict=True) if trial.bits <= worst]
-        trials += archive.search(column, paths[0], near, sides, which)
+        trials += archive.search(column, paths[0], near, sides, which, mixed.bits)
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
         trials += archive.look(column, paths[0], mixed, sides, which, 8.0 * best.size / column.n, below)
