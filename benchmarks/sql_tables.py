@@ -114,7 +114,7 @@ def fill_managed(bench: Bench, variant: Variant, values: NDArray[np.float64]) ->
     if report.failed:
         raise SystemExit(f"compaction failed: {report.failed[0].error}")
     with bench.connect() as conn:  # should the compactor's own have met autovacuum's, which it does not wait for
-        conn.execute(f"VACUUM {variant.table}".encode())
+        conn.execute(f"VACUUM (TRUNCATE) {variant.table}".encode())
     with store.connection() as conn:
         conn.execute(move.format(">=").encode(), [cut.astype(object)])
     with bench.connect() as conn:

@@ -19,7 +19,8 @@ CREATE TABLE ddstore.managed_table (
     min_rows      int NOT NULL DEFAULT 1024 CHECK (min_rows >= 1),      -- fewer new rows than this stay hot
     hot_for       interval NOT NULL DEFAULT '0' CHECK (hot_for >= '0'), -- rows younger than this stay hot
     created_at    timestamptz NOT NULL DEFAULT now(),
-    unique_check  text NOT NULL DEFAULT 'hot' CHECK (unique_check IN ('hot', 'all')) -- among which rows keys are unique
+    unique_check  text NOT NULL DEFAULT 'hot' CHECK (unique_check IN ('hot', 'all')), -- among which rows keys are unique
+    shrinks       boolean                        -- its vacuum_truncate = false is ours (false: not; NULL: undecided)
 );
 
 CREATE TABLE ddstore.managed_column (
@@ -307,6 +308,9 @@ COMMENT ON COLUMN ddstore.managed_table.min_rows IS 'A series with fewer hot row
 COMMENT ON COLUMN ddstore.managed_table.hot_for IS 'Rows younger than this stay hot.';
 COMMENT ON COLUMN ddstore.managed_table.unique_check IS
     'Among which rows unique keys are unique: hot (the indexes see to that), or all (triggers look at cold ones, too).';
+COMMENT ON COLUMN ddstore.managed_table.shrinks IS
+    'true: DDStore has set vacuum_truncate to false for the table, since the compactor shrinks it in short steps; false: the '
+    'setting is yours, and kept; NULL: not decided yet.';
 COMMENT ON TABLE ddstore.managed_column IS
     'The columns of managed tables, with the error each tolerates. id names the companion''s columns: k<id>, c<id>_...';
 COMMENT ON COLUMN ddstore.managed_column.bound_kind IS

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from typing import Any
 
 import numpy as np
+import psycopg
+from psycopg.conninfo import make_conninfo
 
 from ddstore import Absolute, Lossless, Series, connect
+from ddstore.db.extension import prepare
+from ddstore.db.pool import MAX_SERVER, MIN_SERVER
+from ddstore.db.pool import connect as connect_sql
 from ddstore.db.server import LocalServer
+from fix_postgres import Server, bin_dirs
 
+#: Versions of PostgreSQL that this machine has.
+MAJORS = sorted(major for major in bin_dirs() if MIN_SERVER <= major <= MAX_SERVER)
 ROWS = 2000
 START = np.datetime64("2024-03-01T00:00:00", "us")
+
+
+def new_database(server: Server, prepared: bool = True) -> str:
+    """A database on that server, with the catalog and the extension unless told otherwise; returns its URL."""
+    name = f"ddstore_major_{secrets.token_hex(4)}"
+    with psycopg.connect(server.url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}".encode())
+    url = make_conninfo(server.url, dbname=name)
+    if prepared:
+        with connect_sql(url) as conn:
+            assert prepare(conn).note is None
+    return url
 
 
 def write_rows(url: str, hour: int) -> None:

@@ -43,6 +43,7 @@ from ddstore.db.relation import (
     inspect,
     plan_columns,
 )
+from ddstore.db.shrinking import claim_shrinking, unclaim_shrinking
 from ddstore.errors import BoundConflict, NotInstalled, SchemaMismatch
 from ddstore.profiles import Profile
 
@@ -224,6 +225,7 @@ def drop_management(conn: Connection, table: ManagedTable, *, restored_rows: int
             )
         detach_cold(conn, table)
         drop_companion(conn, table.id)
+        unclaim_shrinking(conn, table)
         conn.execute(sql("delete_managed_table"), {"table_id": table.id})
         drop_hot_index(conn, table)
 
@@ -375,6 +377,7 @@ def _manage(
     columns = plan_columns(relation, time=time, key=key, max_error=bounds)
     create_hot_index(conn, relation, time=time, key=key, kind=hot_index, concurrently=False)
     table_id = _insert_catalog_rows(conn, relation, columns, policy)
+    claim_shrinking(conn, table_id, relation.identifier)  # before there are segments that would have to follow
     segments = create_companion(conn, table_id, relation, columns)
     conn.execute(sql("set_segments"), {"table_id": table_id, "segments": segments})
     table = load_table(conn, table_id)

@@ -44,6 +44,7 @@ managed_table_row = sa.Table(
     sa.Column("hot_for", pg.INTERVAL, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("unique_check", sa.Text, nullable=False),
+    sa.Column("shrinks", sa.Boolean),
 )
 
 managed_column = sa.Table(

@@ -19,6 +19,12 @@ CREATE FUNCTION move_rows(relation oid, places tid[]) RETURNS bigint
 COMMENT ON FUNCTION move_rows(oid, tid[]) IS
     'DELETE of rows that become cold: who was about to change one fails with serialization_failure instead of missing it';
 
+CREATE FUNCTION shrink(relation oid, pages int) RETURNS int
+    AS 'MODULE_PATHNAME', 'ddstore_shrink' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION shrink(oid, int) IS
+    'Gives back up to so many pages that are empty at the end of a table, or of its TOAST table, under a lock that it holds for '
+    'milliseconds and never waits for. Returns how many; NULL while somebody uses the table.';
+
 CREATE FOREIGN DATA WRAPPER ddstore HANDLER fdw_handler VALIDATOR fdw_validator;
 COMMENT ON FOREIGN DATA WRAPPER ddstore IS 'reads cold rows out of DDStore segments';
 

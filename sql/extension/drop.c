@@ -14,7 +14,6 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -23,16 +22,6 @@ PG_FUNCTION_INFO_V1(ddstore_depend_on_table);
 PG_FUNCTION_INFO_V1(ddstore_forget_dropped);
 #pragma GCC visibility pop
 
-static bool
-is_owner(Oid relation)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_ownercheck(RelationRelationId, relation, GetUserId());
-#else
-	return pg_class_ownercheck(relation, GetUserId());
-#endif
-}
-
 /* From now on the foreign table is dropped with the table that it inherits from. */
 Datum
 ddstore_depend_on_table(PG_FUNCTION_ARGS)
@@ -40,7 +29,7 @@ ddstore_depend_on_table(PG_FUNCTION_ARGS)
 	Oid foreign = PG_GETARG_OID(0);
 	ObjectAddress child, parent;
 
-	if (get_rel_relkind(foreign) != RELKIND_FOREIGN_TABLE || !is_owner(foreign))
+	if (get_rel_relkind(foreign) != RELKIND_FOREIGN_TABLE || !ddfdw_is_owner(foreign))
 		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("relation %u is no foreign table of yours", foreign));
 	ObjectAddressSet(child, RelationRelationId, foreign);
 	ObjectAddressSet(parent, RelationRelationId, ddfdw_hot_table(foreign));

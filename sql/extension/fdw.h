@@ -15,7 +15,7 @@
  *   listing.c    segments in that order                rows.c       rows for the executor
  *   move.c       hot rows that become cold             range.c      unseal(): cold rows of a range that become hot
  *   lock.c       SELECT ... FOR UPDATE                 sources.c    options, remembered
- *   drop.c       DROP TABLE
+ *   drop.c       DROP TABLE                            shrink.c     empty pages back to the system
  *   promise.c    rows of segments not decoded yet      size.c       sizes and costs of segment tables
  *
  * agg.h has what the files of aggregation share besides.
@@ -106,6 +106,7 @@ extern Oid ddfdw_companion_oid(Oid foreign);
 
 extern List *ddfdw_parents(Oid table);
 extern Oid ddfdw_owner(Oid foreign);
+extern bool ddfdw_is_owner(Oid relation);
 extern void ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode);
 
 /* ---- rights.c ---- */

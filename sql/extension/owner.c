@@ -70,6 +70,17 @@ ddfdw_owner(Oid foreign)
 	return owner;
 }
 
+/* Does the relation belong to the current role, or to one whose rights it has? */
+bool
+ddfdw_is_owner(Oid relation)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, GetUserId());
+#else
+	return pg_class_ownercheck(relation, GetUserId());
+#endif
+}
+
 /* May the owner of the foreign table do that to the relation? */
 void
 ddfdw_check_owner(Oid foreign, Oid relation, AclMode mode)

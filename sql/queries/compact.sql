@@ -233,9 +233,24 @@ SELECT coalesce(sum(n), 0)::bigint FROM {segments} AS cold WHERE {series};
 -- Shorter than deadlock_timeout, after which autovacuum would be cancelled in our favour.
 SET LOCAL lock_timeout = '100ms';
 
--- name: compact_heap_size
--- Bytes of the hot rows' heap; 0 when the table is gone.
-SELECT coalesce(pg_catalog.pg_relation_size(%(oid)s), 0);
+-- name: compact_heap
+-- The heap of hot rows: its bytes, those of its TOAST table, and who shrinks it: whether DDStore has told VACUUM not to, and
+-- can do it itself; no row when the table is gone.
+SELECT coalesce(pg_catalog.pg_relation_size(r.oid), 0), r.reltoastrelid,
+       coalesce(pg_catalog.pg_relation_size(nullif(r.reltoastrelid, 0)), 0),
+       pg_catalog.to_regprocedure('ddstore.shrink(oid,int)') IS NOT NULL
+           AND pg_catalog.pg_has_role(r.relowner, 'USAGE'),
+       t.shrinks IS NULL,
+       coalesce(t.shrinks, false) AND EXISTS (
+           SELECT FROM pg_catalog.pg_options_to_table(r.reloptions) o
+           WHERE o.option_name = 'vacuum_truncate' AND NOT o.option_value::boolean)
+FROM ddstore.managed_table t
+JOIN pg_catalog.pg_class r ON r.oid = t.relation
+WHERE t.id = %(table_id)s;
+
+-- name: compact_shrink
+-- One step: how many pages went, NULL while somebody uses the table.
+SELECT ddstore.shrink(%(oid)s::oid, %(pages)s);
 
 -- name: compact_forget_summaries
 -- Of the BRIN index that DDStore made: what it knows of each range of pages.

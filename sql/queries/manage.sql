@@ -180,6 +180,29 @@ WHERE id = %(table_id)s;
 -- name: update_unique_check
 UPDATE ddstore.managed_table SET unique_check = %(unique_check)s WHERE id = %(table_id)s;
 
+-- name: shrink_claim
+-- From now on the compactor shrinks the table, and VACUUM does not; unless somebody has said already what VACUUM shall do.
+UPDATE ddstore.managed_table t
+SET shrinks = NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.pg_options_to_table(c.reloptions) o
+    WHERE c.oid IN (r.oid, r.reltoastrelid) AND o.option_name = 'vacuum_truncate')
+FROM pg_catalog.pg_class r
+WHERE t.id = %(table_id)s AND t.shrinks IS NULL AND r.oid = t.relation
+  AND pg_catalog.to_regprocedure('ddstore.shrink(oid,int)') IS NOT NULL
+  AND coalesce(pg_catalog.current_setting('vacuum_truncate', true)::boolean, true) -- of all tables, since PostgreSQL 18
+RETURNING t.shrinks;
+
+-- name: shrink_unclaim
+-- The settings that are still as DDStore made them.
+WITH gone AS (
+    UPDATE ddstore.managed_table t SET shrinks = NULL WHERE t.id = %(table_id)s AND t.shrinks RETURNING t.relation)
+SELECT CASE WHEN c.oid = r.oid THEN '' ELSE 'toast.' END || o.option_name
+FROM gone
+JOIN pg_catalog.pg_class r ON r.oid = gone.relation
+JOIN pg_catalog.pg_class c ON c.oid IN (r.oid, r.reltoastrelid)
+CROSS JOIN LATERAL pg_catalog.pg_options_to_table(c.reloptions) o
+WHERE o.option_name = 'vacuum_truncate' AND NOT o.option_value::boolean;
+
 -- name: cold_name
 -- Schema and name of a managed table's foreign table.
 SELECT n.nspname, c.relname

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,25 +10,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ddstore.db.extension import prepare
-from ddstore.db.pool import MAX_SERVER, MIN_SERVER, connect
+from ddstore.db.pool import connect
 from ddstore.db.server import LocalServer
 from fix_operations import ServerOf
 from fix_postgres import Server, bin_dirs
-from moves import contents, fill, goes_on, run_as_server
-
-MAJORS = sorted(major for major in bin_dirs() if MIN_SERVER <= major <= MAX_SERVER)
-
-
-def new_database(server: Server, prepared: bool = True) -> str:
-    name = f"ddstore_major_{secrets.token_hex(4)}"
-    with psycopg.connect(server.url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}".encode())
-    url = make_conninfo(server.url, dbname=name)
-    if prepared:
-        with connect(url) as conn:
-            assert prepare(conn).note is None
-    return url
+from moves import MAJORS, contents, fill, goes_on, new_database, run_as_server
 
 
 @pytest.mark.parametrize("major", MAJORS)
