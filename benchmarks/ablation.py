@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +24,7 @@ from benchmarks import common
 from benchmarks.measure import Cell
 from benchmarks.ours import Ours
 from benchmarks.ratio import EPS, bounds_of, values_of
+from ddstore import _native
 from ddstore.codec import archive, choose, lattice
 from ddstore.codec.format import Coder, Mode
 from ddstore.profiles import Profile
@@ -97,12 +99,13 @@ PARTS: dict[str, Off] = {
     "coder cm (modes adaptive and interp with it)": lambda: patch.object(archive, "search", _nothing),
     "coder mix": lambda: patch.object(choose, "Coder", _Only(Coder.RANS)),
     "mode adaptive": lambda: _without(lambda way: way.mode is Mode.ADAPTIVE),
+    "cascade": lambda: patch.object(_native, "encode_column", partial(_native.encode_column, cascade=False)),
     "mode interp": lambda: patch.object(archive, "_interpolated", _nothing),
     "mode lattice under cm": lambda: _without(lambda way: way.mode is Mode.LATTICE),
     "shapes": lambda: _without(lambda way: way.shapes),
     "matches": lambda: patch.object(archive, "share_foretold", lambda _: 0.0),
     "other columns": lambda: _no_sides(),
-    "tube search": lambda: patch.object(choose, "_on_cheaper_path", _nothing),
+    "tube search": lambda: patch.object(choose, "_cheaper_path", _nothing),
     "grids": lambda: patch.object(lattice, "_find_grids", lambda *_: (None, None)),
     "scales": lambda: patch.object(lattice, "find_scale", _nothing),
     "printed float32": lambda: patch.object(lattice, "_printed", _none),

@@ -132,6 +132,10 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
     for coder in (Coder.MIX, Coder.RANS):
         for kind in NATIVE_TYPES:
             yield _encode(rng, coder, Mode.LATTICE, kind, n, kind != "float8", 0, centre=Centre.LEVEL)
+    for at, kind in enumerate(NATIVE_TYPES):  # mode adaptive as it is now; above, as it was before there was a cascade
+        mode, sides, far, odd = Mode.ADAPTIVE, at % 3, kind == "int8", kind == "float4"
+        yield _encode(rng, Coder.CM, mode, kind, n, odd, 0 if odd else sides, far=far, shapes=odd, cascade=True)
+        yield _encode(rng, Coder.CM, mode, kind, n, not odd, sides, matches=odd, cascade=True)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -159,6 +163,7 @@ def _encode(
     shapes: bool = False,
     matches: bool = False,
     centre: Centre | None = None,
+    cascade: bool = False,
 ) -> Coded:
     lattice = _lattice(kind, mode, rng)
     scale = (0.8, 4.0, 900.0)[int(rng.integers(3))] if kind != "int8" else float(10.0 ** rng.integers(0, 16))
@@ -203,9 +208,10 @@ def _encode(
         width=int(rng.integers(1, 9)) if mode is Mode.INTERP else 1,
         stride=int(rng.integers(0, 6)) if mode is Mode.INTERP else 0,
         sides=[(crc, code, values, 1.5, 0.25, int(rng.integers(0, 3))) for crc, code, values in other],
+        cascade=cascade,
     )
     contents = "odd" if exceptions else "full" if far else "plain"
-    given = ("matches-" if matches else "") + ("shapes" if shapes else f"{sides}")
+    given = ("cascade-" if cascade else "") + ("matches-" if matches else "") + ("shapes" if shapes else f"{sides}")
     given += "-level" if centre is Centre.LEVEL else ""
     name = f"{coder.name}-{mode.name}-{kind}-{contents}-{given}".lower()
     return Coded(name, kind, n, residual, tuple(other), NET if coder is Coder.NET else b"")

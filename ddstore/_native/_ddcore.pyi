@@ -56,6 +56,8 @@ def decode_column(
 ) -> tuple[bytearray, bytearray | None]: ...
 def peek_column(residual: Buffer, /) -> ColumnInfo: ...
 def peek_head(head: Buffer, /) -> HeadInfo: ...
+
+# cascade: what mode adaptive has but in the columns of before there was one.
 def encode_column(
     *,
     type: int,
@@ -87,6 +89,7 @@ def encode_column(
     sides: Sequence[tuple[int, int, Buffer, float, float, int]] | None = None,
     unit: float = 0.0,
     weights: Buffer | None = None,
+    cascade: bool = True,
 ) -> bytes | None: ...
 
 # (row classes, how many of them are no VALUE). int type codes are those of docs/format.md throughout.

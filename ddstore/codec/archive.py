@@ -26,7 +26,8 @@ __all__ = ["again", "as_before", "interpolated", "look", "search", "settled", "s
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
-_DEARER = 0.99  # adaptive filters cost a third of the decoding: for less than this they are not worth it
+_DEARER = 0.985  # with adaptive filters decoding takes one and a half times as long or more: they have to be worth it
+_DEEPENED = 0.99  # so much of the bits, at most, where all low ones are modelled: that takes longer to decode
 _ALIKE = 0.995  # what is no better than this on a stretch is no better on all rows than what learns more slowly
 _DEEP = 10  # low bits that densities have something to say about
 _DEEPEST = 62  # all of them: where values come back, bit by bit
@@ -247,7 +248,7 @@ def _deepened(trial: Trial, which: slice) -> tuple[Trial, _Contender]:
     assert isinstance(way, _Contender)
     if trial.bits > _DEEP:
         deep = Trial.of(replace(way, deep=_DEEPEST), which)
-        if deep.bits < trial.bits * _DEARER:
+        if deep.bits < trial.bits * _DEEPENED:
             return deep, replace(way, deep=_DEEPEST)
     return trial, way
 

@@ -58,11 +58,11 @@ def main() -> None:
         if name not in frozen:
             coded = encode_column(case.values, case.valid, type=case.type, bound=case.bound, profile=profile)
             lines.append(line(name, case.type, coded.n, coded.residual, b"", b""))
-    # Long enough for several pieces of a level, and for all groups of tables.
-    levels = [
-        replace(way, name=f"long-{way.name}") for way in coded_columns(3000) if "rans-interp-float8-plain" in way.name
-    ]
-    ways = [way for way in (*coded_columns(), *levels) if way.name not in frozen]
+    # Long enough for several pieces of a level, for all groups of tables, and for a cascade's past to come round.
+    parts = ("rans-interp-float8-plain", "cm-adaptive-float8-plain-cascade")
+    many = [way for way in coded_columns(3000) if any(part in way.name for part in parts)]
+    long = [replace(way, name=f"long-{way.name}") for way in many]
+    ways = [way for way in (*coded_columns(), *long) if way.name not in frozen]
     lines += [line(way.name, way.type, way.n, way.residual, b"", way.model, way.sides) for way in ways]
     for type_name, dtype in (("float4", "f4"), ("float8", "f8")):
         if f"{type_name}-btae" in frozen:

@@ -104,6 +104,18 @@ def test_a_coder_of_the_future_is_refused() -> None:
         decode_column(other + crc32c(other).to_bytes(4, "little"), None, None, SEEDS[0].type, len(SEEDS[0].values))
 
 
+def test_a_cascade_is_refused_where_there_are_no_filters() -> None:
+    tried = 0
+    for coded in coded_columns(9):
+        if "adaptive" not in coded.name and "raw" not in coded.name:
+            tried += 1
+            assert coded.residual[4] == coded.n  # and one byte more: then comes `kind`
+            other = coded.residual[:6] + bytes([coded.residual[6] | 16]) + coded.residual[7:-4]
+            with pytest.raises(CorruptError, match="impossible lattice"):
+                _native.peek_column(other + crc32c(other).to_bytes(4, "little"))
+    assert tried > 30
+
+
 @pytest.mark.parametrize(("flag", "elsewhere"), [(FLAG_SHAPES, "sides"), (FLAG_MATCHES, "nowhere")])
 def test_contexts_are_refused_where_there_can_be_none(flag: int, elsewhere: str) -> None:
     """From coarse to fine, and by any other coder; those of shapes beside other columns, too."""

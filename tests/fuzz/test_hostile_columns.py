@@ -40,9 +40,9 @@ def test_mutated_columns_do_no_harm(build_driver: BuildDriver) -> None:
 
 
 def one_of_each(n: int) -> list[Coded]:
-    """A tiny column of every coder, mode and type, with exceptions, and where they can be a side, shapes, matches."""
+    """A tiny column of each coder, mode, type, with exceptions; a side, shapes, matches, a cascade where they can."""
     chosen = {
-        (*c.name.split("-")[:3], "shapes" in c.name, "matches" in c.name): c
+        (*c.name.split("-")[:3], *(part in c.name for part in ("shapes", "matches", "cascade"))): c
         for c in coded_columns(n)
         if len(c.sides) < 2 and "full" not in c.name
     }

@@ -47,7 +47,7 @@ static state *start(const dd_column *c, void *memory)
 	state *s = memory;
 
 	memset(s, 0, sizeof *s);
-	s->mixer = dd_cm_mixer_start(base + at.mixer, c->n, c->flags & DD_FLAG_MATCHES);
+	s->mixer = dd_cm_mixer_start(base + at.mixer, c->n, c->flags & DD_FLAG_MATCHES, c->cascade);
 	if (c->flags & DD_FLAG_EXCEPTIONS)
 		s->class = base + at.class;
 	s->exact = (uint64_t *)(void *)(base + at.exact);

@@ -5,10 +5,18 @@
 #ifndef DD_CM_CAUSAL_H
 #define DD_CM_CAUSAL_H
 
-#include "cm_filters.h"
+#include "cm_cascade.h"
 #include "cm_residual.h"
 
-enum { DD_CM_PAST = 40, DD_CM_MATCH = 6, DD_CM_ORDER = 16, DD_CM_SHORT_ORDER = 4, DD_CM_PREDICTIONS = 4 };
+enum {
+	DD_CM_PAST = 40,
+	DD_CM_MATCH = 6,
+	DD_CM_ORDER = 16,
+	DD_CM_SHORT_ORDER = 4,
+	DD_CM_PREDICTIONS = 4,
+	DD_CM_MIXED = 4, /* the prediction that a cascade adds */
+	DD_CM_MORE_PREDICTIONS = 5
+};
 
 typedef struct {
 	uint64_t *q;		     /* indices; DD_CM_PAST copies of the first stand before */
@@ -16,8 +24,10 @@ typedef struct {
 	uint32_t count, at;
 	dd_rls rls, quick;
 	dd_lms lms;
+	dd_cascade *cascade;	     /* NULL: the filters alone predict */
+	unsigned predictions, best;  /* how many, and the one that contexts are made of */
 	dd_density density;
-	float fast_scale[DD_CM_PREDICTIONS], slow_scale[DD_CM_PREDICTIONS];
+	float fast_scale[DD_CM_MORE_PREDICTIONS], slow_scale[DD_CM_MORE_PREDICTIONS];
 	double size;		     /* moving average of |index difference| */
 	int64_t e[4];		     /* the last residuals >> low */
 	uint32_t fast, slow;	     /* moving averages of |e| in 1/64 */
@@ -37,17 +47,22 @@ static inline unsigned dd_causal_seen_bits(uint32_t n)
 	return bits > 16 ? 16 : bits;
 }
 
-/* Bytes for a column's indices, and after them where the last ones were seen. */
+/* Bytes for a column's indices; up to the end of its cascade, behind them; and of where the last ones were seen, too. */
 static inline size_t dd_causal_indices(const dd_column *c)
 {
 	return dd_align((c->n + DD_CM_PAST) * sizeof(uint64_t));
+}
+
+static inline size_t dd_causal_cascade(const dd_column *c)
+{
+	return dd_causal_indices(c) + (c->cascade ? dd_align(sizeof(dd_cascade)) : 0);
 }
 
 static inline size_t dd_causal_size(const dd_column *c)
 {
 	size_t seen = (size_t)4 << dd_causal_seen_bits(c->n);
 
-	return dd_causal_indices(c) + (c->flags & DD_FLAG_MATCHES ? dd_match_size(c->n) : seen);
+	return dd_causal_cascade(c) + (c->flags & DD_FLAG_MATCHES ? dd_match_size(c->n) : seen);
 }
 
 static inline void dd_causal_start(dd_causal *s, const dd_column *c, uint32_t count, void *memory)
@@ -60,16 +75,23 @@ static inline void dd_causal_start(dd_causal *s, const dd_column *c, uint32_t co
 		s->q[-(int)k] = (uint64_t)c->first;
 	s->count = count;
 	if (c->flags & DD_FLAG_MATCHES) {
-		s->again = dd_match_start((uint8_t *)memory + dd_causal_indices(c), c->n);
+		s->again = dd_match_start((uint8_t *)memory + dd_causal_cascade(c), c->n);
 	} else {
 		s->seen_bits = dd_causal_seen_bits(c->n);
-		s->seen = (uint32_t *)(void *)((uint8_t *)memory + dd_causal_indices(c));
+		s->seen = (uint32_t *)(void *)((uint8_t *)memory + dd_causal_cascade(c));
 		memset(s->seen, 0, (size_t)4 << s->seen_bits);
 	}
 	dd_rls_start(&s->rls, DD_CM_ORDER + 3 * c->sides, 0.9985);
 	dd_rls_start(&s->quick, DD_CM_SHORT_ORDER, 0.98);
+	if (c->cascade) {
+		s->cascade = (dd_cascade *)(void *)((uint8_t *)memory + dd_causal_indices(c));
+		dd_cascade_start(s->cascade);
+	}
+	s->predictions = c->cascade ? DD_CM_MORE_PREDICTIONS : DD_CM_PREDICTIONS;
+	s->best = c->cascade ? DD_CM_MIXED : 1;
+	s->density.fours = c->cascade ? 3 : 2;
 	s->size = unit;
-	for (unsigned k = 0; k < DD_CM_PREDICTIONS; k++)
+	for (unsigned k = 0; k < s->predictions; k++)
 		s->fast_scale[k] = s->slow_scale[k] = unit;
 }
 
@@ -88,10 +110,22 @@ static inline int64_t dd_causal_move(const dd_causal *s, unsigned side, int ahea
 	return (int64_t)((uint64_t)s->side[side][row] - (uint64_t)s->side[side][row - 1]);
 }
 
-/* Predictions of the next index difference: 0, and three others. */
+static inline double dd_causal_within(double x, double limit)
+{
+	x = x < limit ? x : limit; /* NaN, too */
+	return x > -limit ? x : -limit;
+}
+
+static inline void dd_causal_limit(const dd_causal *s, double *delta, unsigned from, unsigned to)
+{
+	for (unsigned k = from; k < to; k++)
+		delta[k] = dd_causal_within(delta[k], 32.0 * s->size + 64.0);
+}
+
+/* Predictions of the next index difference: 0, three others, and what a cascade makes of these. */
 static inline void dd_causal_predict(dd_causal *s, const dd_column *c, double *delta)
 {
-	double unit = 1.0 / (s->size + 0.5), limit = 32.0 * s->size + 64.0;
+	double unit = 1.0 / (s->size + 0.5);
 
 	delta[0] = 0;
 	if (c->mode != DD_MODE_ADAPTIVE) {
@@ -119,9 +153,12 @@ static inline void dd_causal_predict(dd_causal *s, const dd_column *c, double *d
 		delta[2] = dd_rls_predict(&s->quick) / unit;
 		delta[3] = (double)dd_lms_dot(s->lms.w, s->lms.x) / unit;
 	}
-	for (unsigned k = 1; k < DD_CM_PREDICTIONS; k++) {
-		delta[k] = delta[k] < limit ? delta[k] : limit; /* NaN, too */
-		delta[k] = delta[k] > -limit ? delta[k] : -limit;
+	dd_causal_limit(s, delta, 1, DD_CM_PREDICTIONS);
+	if (s->cascade != NULL) {
+		double filtered[3] = {delta[1] * unit, delta[2] * unit, delta[3] * unit};
+
+		delta[DD_CM_MIXED] = dd_cascade_predict(s->cascade, filtered) / unit;
+		dd_causal_limit(s, delta, DD_CM_MIXED, DD_CM_MORE_PREDICTIONS);
 	}
 }
 
@@ -215,12 +252,12 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 	int32_t e1 = dd_cm_clip(s->e[0], 15), e2 = dd_cm_clip(s->e[1], 15), e3 = dd_cm_clip(s->e[2], 15), fine, half, whole;
 	uint64_t q1 = s->q[(int64_t)s->at - 1], q2 = s->q[(int64_t)s->at - 2], near = 0, far = 0;
 	uint32_t level = (uint32_t)((int64_t)q1 >> low), level2 = (uint32_t)((int64_t)q2 >> low), scale;
-	double ahead = delta[1] - (double)c->drift;
+	double ahead = delta[s->best] - (double)c->drift;
 
 	fine = dd_cm_round(ahead * 8 / unit, 200);
 	half = dd_cm_round(ahead * 2 / unit, 100);
 	whole = dd_cm_round(ahead / unit, 30);
-	scale = dd_cm_log(s->fast_scale[1], unit, 3);
+	scale = dd_cm_log(s->fast_scale[s->best], unit, 3);
 	for (unsigned k = 0; k < 4; k++) {
 		near += s->q[(int64_t)s->at - 1 - k];
 		far += s->q[(int64_t)s->at - 5 - k];
@@ -257,7 +294,7 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 		dd_causal_shape_contexts(s, low, level, x);
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4 + (s->run > 3 ? 3 : s->run);
 	m->choice[1] = (uint32_t)(dd_cm_clip(half, 7) + 7) * 8;
-	scale = dd_cm_log(s->slow_scale[1], unit, 2);
+	scale = dd_cm_log(s->slow_scale[s->best], unit, 2);
 	m->choice[1] += scale > 7 ? 7 : scale;
 	m->choice[2] = run * 2 + (s->nonzero1 < 0);
 	m->map_context[0] = dd_hash(x[7], 1) & 255;
@@ -268,13 +305,16 @@ DD_INLINE void dd_causal_contexts(const dd_causal *s, const dd_column *c, const 
 
 static inline void dd_causal_densities(dd_causal *s, const double *delta, int64_t drift)
 {
-	for (unsigned k = 0; k < DD_CM_PREDICTIONS; k++) {
-		unsigned h = k / 2, lane = k % 2 * 2;
+	static const uint8_t of[2][2 * DD_DENSITY_FOURS] = {{0, 1, 2, 3}, {0, DD_CM_MIXED, 2, 3, 1, DD_CM_MIXED}};
+	float quick = s->cascade != NULL ? 0.45f : 0.6f, slow = s->cascade != NULL ? 0.8f : 0.6f;
+
+	for (unsigned i = 0; i < 2 * s->density.fours; i++) {
+		unsigned h = i / 2, lane = i % 2 * 2, k = of[s->cascade != NULL][i];
 		float centre = (float)(delta[k] - (double)drift);
 
 		s->density.centre[h][lane] = s->density.centre[h][lane + 1] = centre;
-		s->density.inverse[h][lane] = 1.0f / (s->fast_scale[k] * 0.6f + 0.15f);
-		s->density.inverse[h][lane + 1] = 1.0f / (s->slow_scale[k] * 0.6f + 0.15f);
+		s->density.inverse[h][lane] = 1.0f / (s->fast_scale[k] * quick + 0.15f);
+		s->density.inverse[h][lane + 1] = 1.0f / (s->slow_scale[k] * slow + 0.15f);
 	}
 }
 
@@ -300,25 +340,39 @@ static inline void dd_causal_match(dd_causal *s, uint64_t q)
 	s->seen[hash] = s->at;
 }
 
+/* Beside a cascade, an outlier is no lesson: what a filter was off is held within four times what it is off on average. */
+static inline void dd_causal_filters_learn(dd_causal *s, const double *delta, double moved, double unit)
+{
+	double off[DD_CM_PREDICTIONS];
+
+	for (unsigned k = 1; k < DD_CM_PREDICTIONS; k++) {
+		off[k] = moved - delta[k];
+		if (s->cascade != NULL)
+			off[k] = dd_causal_within(off[k], 4.0 * (double)s->slow_scale[k]);
+	}
+	if ((s->at & 1) == 0) /* as good at half the cost */
+		dd_rls_learn(&s->rls, off[1] * unit);
+	dd_rls_learn(&s->quick, off[2] * unit);
+	dd_lms_learn(&s->lms, (float)(off[3] * unit));
+	if (s->cascade != NULL)
+		dd_cascade_learn(s->cascade, moved * unit);
+}
+
 static inline void dd_causal_learn(dd_causal *s, const dd_column *c, const double *delta, uint64_t q, int64_t e)
 {
 	double moved = (double)(int64_t)(q - s->q[(int64_t)s->at - 1]), unit = 1.0 / (s->size + 0.5);
 	uint64_t size = dd_cm_size(e);
 	int32_t scaled = size > 1u << 20 ? 1 << 26 : (int32_t)(size * 64);
 
-	for (unsigned k = 0; k < DD_CM_PREDICTIONS; k++) {
+	for (unsigned k = 0; k < s->predictions; k++) {
 		float off = (float)(moved > delta[k] ? moved - delta[k] : delta[k] - moved);
 
 		off = off < 1e6f * (float)s->size ? off : 1e6f * (float)s->size;
 		s->fast_scale[k] += (off - s->fast_scale[k]) * 0.12f;
 		s->slow_scale[k] += (off - s->slow_scale[k]) * 0.02f;
 	}
-	if (c->mode == DD_MODE_ADAPTIVE) {
-		if ((s->at & 1) == 0) /* as good at half the cost */
-			dd_rls_learn(&s->rls, (moved - delta[1]) * unit);
-		dd_rls_learn(&s->quick, (moved - delta[2]) * unit);
-		dd_lms_learn(&s->lms, (float)((moved - delta[3]) * unit));
-	}
+	if (c->mode == DD_MODE_ADAPTIVE)
+		dd_causal_filters_learn(s, delta, moved, unit);
 	s->size += ((moved < 0 ? -moved : moved) - s->size) * 0.002;
 	s->fast = (uint32_t)((int32_t)s->fast + (scaled - (int32_t)s->fast) / 4);
 	s->slow = (uint32_t)((int32_t)s->slow + (scaled - (int32_t)s->slow) / 16);
@@ -348,7 +402,7 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 				  uint64_t q)
 {
 	uint64_t q1 = s->q[(int64_t)s->at - 1], q2 = s->q[(int64_t)s->at - 2], centre = q1 + (uint64_t)c->drift, r = q - centre;
-	double delta[DD_CM_PREDICTIONS];
+	double delta[DD_CM_MORE_PREDICTIONS];
 	float width = (float)(1ull << c->low);
 	int64_t e;
 
@@ -359,7 +413,8 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 	dd_causal_densities(s, delta, c->drift);
 	e = dd_cm_residual(m, s->again, &s->density, io, decoding, width, 0.5f, (int64_t)r >> c->low);
 	if (c->low > 0) {
-		uint32_t near = (uint32_t)dd_cm_clip(e, 20), fine = (uint32_t)dd_cm_round((delta[1] - (double)c->drift) * 8 / width, 200);
+		double ahead = delta[s->best] - (double)c->drift;
+		uint32_t near = (uint32_t)dd_cm_clip(e, 20), fine = (uint32_t)dd_cm_round(ahead * 8 / width, 200);
 
 		m->low_context[0] = dd_hash(dd_hash(77, (uint32_t)q1), (uint32_t)e);
 		m->low_context[1] = dd_hash(78, near);

@@ -23,7 +23,7 @@ static inline size_t dd_interp_size(uint32_t n)
 
 static inline void dd_interp_start(dd_interp *s, const dd_column *c, uint32_t count, const int64_t *side, void *memory)
 {
-	*s = (dd_interp){.m = memory, .side = side, .count = count};
+	*s = (dd_interp){.m = memory, .side = side, .count = count, .density.fours = 2};
 	s->step = (int8_t *)memory + dd_align(c->n * sizeof(uint64_t));
 }
 

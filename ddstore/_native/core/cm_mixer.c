@@ -28,13 +28,14 @@ static void fill(uint32_t *slot, size_t count)
 		slot[i] = DD_SLOT_START;
 }
 
-dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told)
+dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told, bool wide)
 {
 	dd_cm_mixer *m = memory;
 	uint8_t *after = (uint8_t *)memory + dd_align(sizeof *m);
 
 	memset(m, 0, sizeof *m);
 	after += (64 - ((uintptr_t)after & 63)) & 63; /* a bucket is one cache line */
+	m->wide = wide;
 	m->bits = bucket_bits(n);
 	m->low_bits = m->bits + 2;
 	m->slots = (uint32_t *)(void *)after;
@@ -42,14 +43,18 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told)
 	fill(m->slots, slot_bytes(m->bits) / sizeof(uint32_t));
 	fill(m->low_slots, (size_t)DD_CM_LOW_CONTEXTS << m->low_bits);
 	for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
-		m->weight[0][k] = k < DD_CM_CONTEXTS ? 0.09f : 0.03f;
+		m->weight[0][k] = k < DD_CM_CONTEXTS ? 0.09f : wide ? 0.02f : 0.03f;
+	for (unsigned k = DD_CM_INPUTS; k < DD_CM_ALL_INPUTS; k++)
+		m->weight[0][k] = 0.02f;
 	for (unsigned k = 0; k < 2; k++)
 		m->weight[0][DD_CM_TOLD + k] = told ? 0.3f : 0.0f;
 	for (uint32_t r = 1; r < DD_CM_ROWS; r++)
 		memcpy(m->weight[r], m->weight[0], sizeof m->weight[0]);
 	for (unsigned d = 0; d < 2 * DD_CM_LOW_DEPTHS; d++) {
 		for (unsigned k = 0; k < DD_CM_LOW_INPUTS; k++)
-			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS || k >= 8 ? 0.1f : 0.0f;
+			m->low_weight[d][k] = k < DD_CM_LOW_CONTEXTS ? 0.1f : k < 8 ? 0.0f : wide ? 0.067f : 0.1f;
+		for (unsigned k = DD_CM_MORE_LOW; k < DD_CM_ALL_LOW_INPUTS; k++)
+			m->low_weight[d][k] = 0.067f;
 		for (unsigned k = 0; k < 2; k++)
 			m->low_weight[d][DD_CM_LOW_TOLD + k] = told ? 0.4f : 0.0f;
 	}

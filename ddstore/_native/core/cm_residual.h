@@ -76,6 +76,7 @@ DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_
 	if (bits == 1)
 		return 1;
 	memset(logit, 0, DD_CM_EXPERTS * sizeof *logit);
+	memset(logit + DD_DENSITY_THIRD, 0, 4 * sizeof *logit);
 	top = dd_cm_told(m, x, io, decoding, DD_CM_TOP + bits - 1, (unsigned)(told >> (bits - 2)) & 1,
 			 (unsigned)(tail >> (bits - 2)) & 1);
 	if (decoding)
@@ -104,7 +105,7 @@ DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_
 		return 0;
 	dd_density_sign(d, logit);
 	negative = dd_cm_told(m, x, io, decoding, DD_CM_SIGN, x != NULL && x->e < 0, e < 0);
-	dd_density_walk(d, negative, width);
+	dd_density_walk(d, negative, negative ? -shift : width - shift, width);
 	for (i = 0; i < DD_CM_UNARIES; i++) {
 		dd_density_step(d, logit);
 		if (dd_cm_told(m, x, io, decoding, DD_CM_UNARY + i, told == i, away == i))

@@ -42,6 +42,8 @@ enum {
 	DD_FLAG_MATCHES = 128	/* coder cm, rows in their order: what followed when the last rows came before */
 };
 
+#define DD_KIND_CASCADE 16u /* in `kind`, beside lattice and centre: see `cascade` */
+
 /* Another column of the segment, as whole numbers: round((value - offset) * scale). */
 typedef struct {
 	uint32_t crc; /* the last four bytes of that column name it */
@@ -68,6 +70,7 @@ typedef struct {
 	const int64_t *level;	 /* the ordinals, ascending */
 	int64_t first, drift;
 	dd_centre centre;
+	bool cascade; /* coder cm in mode adaptive: densities around a cascade of filters, too */
 	unsigned low;
 	unsigned modelled; /* encoder: how many bits of an average residual are above those */
 	unsigned deep;	   /* encoder: coder cm models at most so many of the low bits */

@@ -156,7 +156,8 @@ dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_read
 
 	kind = dd_get_u8(r);
 	c->lattice = (dd_lattice_kind)(kind & 3);
-	c->centre = (dd_centre)(kind >> 2);
+	c->centre = (dd_centre)(kind >> 2 & 3);
+	c->cascade = kind & DD_KIND_CASCADE;
 	c->low = dd_get_u8(r);
 	if (c->lattice == DD_LATTICE_STEP) {
 		c->step = dd_get_f64(r);
@@ -192,8 +193,9 @@ dd_status dd_header_read(const uint8_t *bytes, size_t len, dd_column *c, dd_read
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
 	if (c->coder == DD_CODER_NET && impossible_net(c))
 		return dd_fail(err, DD_CORRUPT, "impossible parameters of the coder");
-	if (kind > 15 || c->low > 62 || c->scale < 0 || c->scale > DD_SCALE_MAX ||
-	    c->den > (uint64_t)1 << 53 || (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
+	if ((kind & ~DD_KIND_CASCADE) > 15 || (c->cascade && c->mode != DD_MODE_ADAPTIVE) || c->low > 62 ||
+	    c->scale < 0 || c->scale > DD_SCALE_MAX || c->den > (uint64_t)1 << 53 ||
+	    (c->lattice == DD_LATTICE_GRID && c->den == 0) ||
 	    (c->centre == DD_CENTRE_MODEL) != (c->mode == DD_MODE_BTAE) || !finite_number(c->step) || !finite_number(c->offset) ||
 	    (c->type < DD_FLOAT32 && (c->lattice != DD_LATTICE_GRID || c->den != 1)))
 		return dd_fail(err, DD_CORRUPT, "impossible lattice");
@@ -235,7 +237,7 @@ void dd_header_write(const dd_column *c, dd_writer *w)
 	dd_put_varint(w, c->escapes);
 	if (c->mode == DD_MODE_RAW)
 		return;
-	dd_put_u8(w, (uint8_t)(c->lattice | (unsigned)c->centre << 2));
+	dd_put_u8(w, (uint8_t)(c->lattice | (unsigned)c->centre << 2 | (c->cascade ? DD_KIND_CASCADE : 0)));
 	dd_put_u8(w, (uint8_t)c->low);
 	if (c->lattice == DD_LATTICE_STEP) {
 		dd_put_f64(w, c->step);

@@ -204,10 +204,10 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"type", "mode", "coder", "flags", "n",	   "lattice", "mul",   "add",	  "den",   "step",    "offset",
 				"drift", "centre", "base",  "scale", "index",	"classes", "bits", "latents", "model", "levels",
-				"capacity", "modelled", "deep", "width", "stride", "sides", "unit", "weights", NULL};
+				"capacity", "modelled", "deep", "width", "stride", "sides", "unit", "weights", "cascade", NULL};
 	Py_buffer index = {0}, classes = {0}, bits = {0}, latents = {0}, model = {0}, levels = {0}, weights = {0};
 	PyObject *out = NULL;
-	int type, mode, lattice, centre;
+	int type, mode, lattice, centre, cascade = 1;
 	long long mul, add, drift, base, scale;
 	unsigned long long den, width = 1;
 	PyObject *others = NULL;
@@ -221,13 +221,14 @@ static PyObject *encode_column(PyObject *self, PyObject *args, PyObject *kwargs)
 	dd_status status;
 
 	(void)self;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIOfz*", names, &type, &mode, &c.coder, &c.flags, &c.n,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiIIIiLLKddLiLLz*z*z*z*z*z*n|IIKIOfz*p", names, &type, &mode, &c.coder, &c.flags, &c.n,
 					 &lattice, &mul, &add, &den, &c.step, &c.offset, &drift, &centre, &base, &scale,
 					 &index, &classes, &bits, &latents, &model, &levels, &capacity, &c.modelled, &c.deep, &width, &c.stride, &others, &c.unit,
-					 &weights))
+					 &weights, &cascade))
 		return NULL;
 	c.type = (dd_type)type;
 	c.mode = (dd_mode)mode;
+	c.cascade = c.mode == DD_MODE_ADAPTIVE && cascade;
 	c.lattice = (dd_lattice_kind)lattice;
 	c.centre = (dd_centre)centre;
 	c.mul = mul;
