@@ -24,7 +24,7 @@ from ddstore.profiles import Profile
 __all__ = ["Asked", "Choice", "Path", "on_cheaper_path"]
 
 # So many segments in a row go by one search.
-_SEGMENTS = {Profile.FAST: 8, Profile.BALANCED: 8, Profile.ARCHIVE: 4}
+_SEGMENTS = {Profile.FAST: 16, Profile.BALANCED: 16, Profile.ARCHIVE: 4}
 # How much rougher or smoother a segment may be, as a share and in bits per row, before it is searched. Where static
 # tables are all there is, little depends on that.
 _ROUGHER = {Profile.FAST: 1.4, Profile.BALANCED: 1.15, Profile.ARCHIVE: 1.15}

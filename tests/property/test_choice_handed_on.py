@@ -75,7 +75,7 @@ def test_whatever_came_before(
 @pytest.mark.parametrize("eps", [0.0, 0.3, 1.0])
 def test_one_search_for_segments_that_are_alike(profile: Profile, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
-    walk = np.round(np.sin(np.arange(12 * ROWS) / 50) * 20 + rng.normal(0, 0.3, 12 * ROWS), 1)
+    walk = np.round(np.sin(np.arange(18 * ROWS) / 50) * 20 + rng.normal(0, 0.3, 18 * ROWS), 1)
     bound = Absolute(eps) if eps else Lossless()
     searched: list[int] = []
     search = choose._searched
@@ -87,7 +87,7 @@ def test_one_search_for_segments_that_are_alike(profile: Profile, eps: float, mo
     handed: list[EncodedColumn] = []
     for part in parts:
         handed.append(encoded(part, bound, profile, before=handed[-1].choice if handed else None))
-    assert 2 <= len(searched) <= 4, "the first of eight, and what looks different"
+    assert 2 <= len(searched) <= 6, "the first of sixteen (archive: four), and what looks different"
     # Under fast, a search takes rows in their order for what is up to 8 % larger: that differs from segment to segment.
     most = 1.08 if profile is Profile.FAST else 1.03
     assert sum(c.size for c in handed) < most * sum(c.size for c in alone)
