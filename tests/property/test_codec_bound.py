@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from coded import encode_native
 from ddstore import _native
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
-from ddstore.codec import select
+from ddstore.codec import segment, select
 from ddstore.codec.aggregates import column_stats
 from ddstore.codec.format import FLAG_EXACT, FLAG_MATCHES, Coder, Mode, as_native, type_code
 from ddstore.codec.lattice import lossy_lattices
 from ddstore.codec.scale import find_scale
 from ddstore.codec.segment import decode_column, encode_column
 from ddstore.codec.times import decode_times, encode_times
+from ddstore.errors import BoundViolation
 from ddstore.profiles import Profile
 
 TYPES = {"int2": np.int16, "int4": np.int32, "int8": np.int64, "float4": np.float32, "float8": np.float64}
@@ -339,3 +340,23 @@ def test_zero_does_not_become_its_negative(bound: Bound) -> None:
         coded = encode_column(values, None, type="float4", bound=bound)
         read, _ = decode_column(coded.residual, None, None, "float4", len(values))
         assert np.array_equal(np.signbit(read[values == 0]), np.signbit(values[values == 0]))
+
+
+@pytest.mark.parametrize("bound", [Lossless(), Absolute(0.25)])
+@pytest.mark.parametrize("nulls", [False, True])
+def test_what_decodes_wrongly_is_not_handed_out(bound: Bound, nulls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both where what was decoded is compared with what was checked before coding, and where with the values."""
+    values = np.round(np.random.default_rng(1).normal(0, 1, 300).cumsum(), 1)
+    valid = np.arange(300) != 7 if nulls else None
+    decode = segment.decode_column
+
+    def wrong(*given: Any, **more: Any) -> tuple[Any, Any]:
+        read, there = decode(*given, **more)
+        read = read.copy()
+        read[200] += 0.6
+        return read, there
+
+    monkeypatch.setattr(segment, "decode_column", wrong)
+    with pytest.raises(BoundViolation) as raised:
+        segment.encode_column(values, valid, type="float8", bound=bound, profile=Profile.FAST)
+    assert raised.value.row == 200
