@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddstore.codec.choice import Choice
 from ddstore.codec.segment import encode_column
 from ddstore.codec.side import Side
 from ddstore.codec.stored import SegmentColumns, StoredColumn
-from ddstore.compact.density import train_density
+from ddstore.compact.density import train_density, train_interp
 from ddstore.compact.train import Sample, SeriesModel, SettledColumns
 from ddstore.errors import InvalidSeries
 from ddstore.profiles import Profile
@@ -26,8 +27,8 @@ __all__ = ["PROFILES", "Ours"]
 class Ours(Codec):
     """A profile of ours: the columns of a set as one table, in segments of the profile's length.
 
-    NaN needs no help here: it is coded where it lies. With ``train_seconds``, each column's density net is trained for
-    so long, and kept where the compactor would keep it.
+    NaN needs no help here: it is coded where it lies. With ``train_seconds``, each column's two nets are trained for
+    so long each, and the better one is kept where the compactor would keep it.
     """
 
     joint = True
@@ -52,18 +53,21 @@ class Ours(Codec):
             column, bound = np.ascontiguousarray(values[:, number]), _bound(allowed)
             valid, kept = np.ones(len(column), dtype=bool), None
             sample = Sample(column, valid, kind, bound, self._profile, rows, before)
-            try:
-                data, record = train_density(
-                    column, valid, type=kind, bound=bound, segment_rows=rows, seed=0, seconds=self._seconds
-                )
-            except InvalidSeries:  # nothing to learn
-                pass
-            else:
+            least = sample.bits_per_sample(None)[0] * len(column)
+            for train in (train_density, partial(train_interp, coded_bytes=least / 8)):
+                try:
+                    data, record = train(
+                        column, valid, type=kind, bound=bound, segment_rows=rows, seed=0, seconds=self._seconds
+                    )
+                except InvalidSeries:  # nothing to learn
+                    continue
                 model = SeriesModel(0, number, (), data, None, record)
                 cost, used = sample.bits_per_sample(model)
-                if used and (sample.bits_per_sample(None)[0] - cost) * len(column) > 8 * model.size:
-                    kept = model
-                    yield number, model
+                size = cost * len(column) + 8 * model.size
+                if used and size < least:
+                    kept, least = model, size
+            if kept is not None:
+                yield number, kept
             before.add(column, valid, kind, bound, kept)
 
     def pack(self, values: Values, eps: NDArray[np.float64]) -> Sequence[bytes]:

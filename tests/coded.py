@@ -68,14 +68,25 @@ def random_net(seed: int = 1, lags: Sequence[int] = (1, 2, 3, 5, 9, 30), hidden:
         struct.pack("<4sBBBBf2d", b"DNET", 1, len(lags), *hidden, 2.5, 20.0, 30.0),
         np.array(lags, "<u2").tobytes(),
     ]
-    for inputs, outputs in pairwise((len(lags) + 16, *hidden, 12)):
+    return pack_model(b"".join([*parts, _random_layers(rng, (len(lags) + 16, *hidden, 12))]))
+
+
+def random_inet(seed: int = 1, hidden: tuple[int, int] = (7, 33)) -> bytes:
+    """A net of mode interp that nobody trained."""
+    return pack_model(b"INET" + bytes([1, *hidden, 0]) + _random_layers(np.random.default_rng(seed), (32, *hidden, 12)))
+
+
+def _random_layers(rng: np.random.Generator, sizes: Sequence[int]) -> bytes:
+    parts = []
+    for inputs, outputs in pairwise(sizes):
         parts.append(rng.integers(5, 11, outputs, dtype=np.uint8).tobytes())
         parts.append(rng.integers(-9000, 9000, outputs).astype("<i2").tobytes())
         parts.append(rng.integers(-128, 128, outputs * inputs).astype(np.int8).tobytes())
-    return pack_model(b"".join(parts))
+    return b"".join(parts)
 
 
 NET = random_net()
+INET = random_inet()
 
 
 def encode_native(kind: NativeType, coder: Coder, mode: Mode, index: NDArray[np.int64], **other: Any) -> bytes:
@@ -136,6 +147,10 @@ def coded_columns(n: int = 300, seed: int = 5) -> Iterator[Coded]:
         mode, sides, far, odd = Mode.ADAPTIVE, at % 3, kind == "int8", kind == "float4"
         yield _encode(rng, Coder.CM, mode, kind, n, odd, 0 if odd else sides, far=far, shapes=odd, cascade=True)
         yield _encode(rng, Coder.CM, mode, kind, n, not odd, sides, matches=odd, cascade=True)
+    for kind in NATIVE_TYPES:
+        for exceptions in (False, True):
+            yield _encode(rng, Coder.NET, Mode.INTERP, kind, n, exceptions, 0)
+    yield _encode(rng, Coder.NET, Mode.INTERP, "int8", n, False, 0, far=True)
 
 
 def _lattice(kind: NativeType, mode: Mode, rng: np.random.Generator) -> dict[str, Any]:
@@ -191,6 +206,7 @@ def _encode(
         centre = Centre.LINEAR if coder not in (Coder.CM, Coder.NET) and rng.random() < 0.5 else Centre.LAST
     elif centre is Centre.LEVEL:
         drift = int(index[0])
+    net = b"" if coder is not Coder.NET else INET if mode is Mode.INTERP else NET
     residual = encode_native(
         kind,
         coder,
@@ -202,7 +218,7 @@ def _encode(
         centre=centre,
         classes=classes,
         bits=rng.integers(0, 2 ** (8 * dtype_of(kind).itemsize), n, dtype=np.uint64, endpoint=False),
-        model=NET if coder is Coder.NET else None,
+        model=net or None,
         base=7 if coder is Coder.NET else 0,
         unit=0.03 if coder is Coder.NET else 0.0,
         width=int(rng.integers(1, 9)) if mode is Mode.INTERP else 1,
@@ -214,7 +230,7 @@ def _encode(
     given = ("cascade-" if cascade else "") + ("matches-" if matches else "") + ("shapes" if shapes else f"{sides}")
     given += "-level" if centre is Centre.LEVEL else ""
     name = f"{coder.name}-{mode.name}-{kind}-{contents}-{given}".lower()
-    return Coded(name, kind, n, residual, tuple(other), NET if coder is Coder.NET else b"")
+    return Coded(name, kind, n, residual, tuple(other), net)
 
 
 def _side(rng: np.random.Generator, index: NDArray[np.int64], k: int) -> Side:

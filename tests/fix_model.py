@@ -31,6 +31,14 @@ def chaos(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]
     return np.rint(values * 300)
 
 
+def gaps(n: int, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Every second row is how far the two beside it are apart: no line tells that, and no row before it."""
+    rng = np.random.default_rng(seed)
+    own, values = rng.normal(0, 4, n // 2 + 1), np.empty(n)
+    values[::2], values[1::2] = own[: (n + 1) // 2], np.abs(np.diff(own))[: n // 2]
+    return values + rng.normal(0, 0.1, n)
+
+
 def train_small() -> Model:
     """Trained for a few epochs; enough to beat the last value on :func:`periodic`."""
     from ddstore.model import encode_latents, train_btae
@@ -61,7 +69,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def net_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Train density nets for this many steps, not for some seconds."""
+    """Train nets for this many steps, not for some seconds."""
     chosen = [500]
     pytest.importorskip("torch", reason="training needs torch")
     import ddstore.model
@@ -72,7 +80,14 @@ def net_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         assert budget_seconds > 0
         return really(stretches, mean=mean, std=std, seed=seed, budget_seconds=600, max_steps=chosen[0], device="cpu")
 
+    between = ddstore.model.train_inet
+
+    def trained_between(segments: Any, *, hidden: tuple[int, int], seed: int, budget_seconds: float) -> Any:
+        assert budget_seconds > 0
+        return between(segments, hidden=hidden, seed=seed, budget_seconds=600, max_steps=chosen[0], device="cpu")
+
     monkeypatch.setattr(ddstore.model, "train_net", trained)
+    monkeypatch.setattr(ddstore.model, "train_inet", trained_between)
     return chosen
 
 

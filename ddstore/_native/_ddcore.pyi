@@ -40,6 +40,7 @@ class HeadInfo(TypedDict):
     stride: int
     sides: int
     weights: bytes
+    model_crc: int
 
 # trusting: coder bsc is decoded, too: see ddstore.h.
 # sides: (checksum, type, values of all n rows) of each column that peek_column's `sides` names, in its order.
@@ -131,13 +132,19 @@ def find_grids(
     type: int, values: Buffer, /
 ) -> tuple[tuple[int, int, int, bool] | None, tuple[int, int, int, bool] | None]: ...
 
-# (btae or net, window, latent bits, mean, standard deviation); a net has no window.
+# (btae, net or inet, window, latent bits, mean, standard deviation); nets have no window, and an inet no mean.
 def describe_model(data: Buffer, /) -> tuple[str, int, int, float, float]: ...
 def tube(low: Buffer, width: Buffer, cost: Buffer, /) -> bytearray: ...
 def crc32c(data: Buffer, crc: int = 0, /) -> int: ...
 
 # (inputs int16 (n, lags + 16), scales float32 (n,), outputs int16 (n, 12)) of a DNET section, as the coder has them.
 def net_trace(section: Buffer, index: Buffer, base: int, unit: float, /) -> tuple[bytearray, bytearray, bytearray]: ...
+
+# (inputs int16 (n, 32), outputs int16 (n, 12), scales and targets float32 (n,)) of an INET section and the n rows that
+# are no anchors, in the order of coding; highest: int64, the highest legal point of every row.
+def inet_trace(
+    section: Buffer, highest: Buffer, width: int, stride: int, /
+) -> tuple[bytearray, bytearray, bytearray, bytearray]: ...
 def btae_predict(section: Buffer, latents: Buffer, n_windows: int, /) -> bytes: ...
 
 # A column to send is (kind, data, valid or None, offsets or None): kind "1", "2", "4", "8": fixed-width, native-endian;

@@ -1,6 +1,6 @@
 """The strong coder: in which mode, and on the condition of which other columns; by trial on a stretch of the rows.
 
-And mode interp, which static tables code, too.
+And mode interp, which static tables code, too, and a net predicts for.
 """
 
 from __future__ import annotations
@@ -18,11 +18,23 @@ from ddstore.codec.column import Column
 from ddstore.codec.format import Centre, Coder, Mode, RowClass, dtype_of, type_code
 from ddstore.codec.hint import Hint
 from ddstore.codec.lattice import fine
+from ddstore.codec.model import InterpNet
 from ddstore.codec.sample import sample
 from ddstore.codec.select import Coded, Rows, Trial, Way, drift_of
 from ddstore.codec.side import Side, SideUse
 
-__all__ = ["again", "as_before", "interpolated", "look", "search", "settled", "share_foretold"]
+__all__ = [
+    "Between",
+    "again",
+    "as_before",
+    "fine_rows",
+    "interpolated",
+    "look",
+    "no_worse",
+    "search",
+    "settled",
+    "share_foretold",
+]
 
 _MOST_SIDES = 3  # DD_SIDES_MOST
 _RELATED = 0.05  # correlation of moves below which a column says nothing about another
@@ -46,6 +58,18 @@ Use = tuple[SideUse, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """Rows on a fine lattice, as mode interp goes through them."""
+
+    highest: NDArray[np.int64]
+    """Of each value, its highest legal point."""
+    width: int
+    """So many points on end are legal."""
+    stride: int
+    """log2 of the distance of anchors."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Contender:
     """Rows in one mode of the strong coder."""
 
@@ -61,10 +85,11 @@ class _Contender:
     weights: bytes | None = None
     matches: bool = False
     coder: Coder = Coder.CM
+    net: InterpNet | None = None
 
     def run(self) -> bytes | None:
         """Code all rows."""
-        stride = min(_STRIDE, max(0, len(self.rows.values).bit_length() - 4)) if self.mode is Mode.INTERP else 0
+        stride = _stride(len(self.rows.values)) if self.mode is Mode.INTERP else 0
         return self.rows.run(
             self.mode,
             Centre.LAST,
@@ -78,6 +103,7 @@ class _Contender:
             shapes=self.shapes,
             weights=self.weights,
             matches=self.matches,
+            model=None if self.net is None else self.net.data,
         )
 
     def on_part(self, which: slice) -> bytes | None:
@@ -102,9 +128,9 @@ class _Contender:
         if self.mode is not Mode.INTERP:
             drift = drift_of(rows)[0] if self.drift else 0
             return replace(self, column=column, rows=rows, uses=_related(rows, sides), drift=drift)
-        contender = _between(column, rows, self.coder)
-        if contender is None:
-            return None
+        contender = _between(column, rows, self.coder, self.net)
+        if contender is None or self.net is not None:
+            return contender
         # Fitting weights takes longer than coding under static tables, and little beside the strong coder.
         weights = self.weights if self.coder is Coder.RANS else None
         return replace(contender, uses=_departing_with(contender.rows, sides), weights=weights)
@@ -128,7 +154,7 @@ def search(
     for rows in paths:
         share = share_foretold(rows)
         found += [_foretold(trial, share) for trial in _causal(_light(column, rows), sides, which)]
-    return found if smooth is None else [*found, _no_worse(smooth, found)]
+    return found if smooth is None else [*found, no_worse(smooth, found)]
 
 
 def look(
@@ -153,7 +179,7 @@ def look(
     smooth = _interpolated(column, rows, (), which) if bits < _SMOOTH else None
     if smooth is not None and share > 0:
         found = [_foretold(Trial.of(light, which), share)]
-        return [*found, _no_worse(smooth, found)]
+        return [*found, no_worse(smooth, found)]
     if smooth is not None:
         return [smooth, Trial.of(light, which)]
     light = replace(light, uses=_related(path, sides), mode=Mode.ADAPTIVE)
@@ -190,13 +216,16 @@ def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | 
     return way.again(column, rows, sides)
 
 
-def as_before(column: Column, hint: Hint) -> Coded | None:
-    """Values as mode interp gave them back, coded as they were; None where rows have come, gone or changed."""
+def as_before(column: Column, hint: Hint, net: InterpNet | None) -> Coded | None:
+    """Values as mode interp gave them back, coded as they were; None where rows came, went or changed, or the net did."""
     if hint.width == 0 or hint.rows != column.n:
         return None
+    if hint.coder is Coder.NET and (net is None or net.crc != hint.model_crc):
+        return None
     rows, _ = column.on(hint.lattice)
+    net = net if hint.coder is Coder.NET else None
     lifted = rows.on(rows.lattice, np.where(rows.plain, rows.index + hint.width // 2, 0))
-    way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights, coder=hint.coder)
+    way = _Contender(column, lifted, Mode.INTERP, width=hint.width, weights=hint.weights, coder=hint.coder, net=net)
     return way.code(None)
 
 
@@ -236,7 +265,7 @@ def _foretold(trial: Trial, share: float) -> Trial:
     return Trial(replace(way, matches=True), trial.bits * (1 - share))
 
 
-def _no_worse(trial: Trial, others: Sequence[Trial]) -> Trial:
+def no_worse(trial: Trial, others: Sequence[Trial]) -> Trial:
     """Beside matches, of which a stretch tells little, so that all rows decide between the two."""
     told = [other.bits for other in others if isinstance(other.way, _Contender) and other.way.matches]
     return replace(trial, bits=min([trial.bits, *told]))
@@ -294,15 +323,16 @@ def _relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return together
 
 
-def interpolated(column: Column, rows: Rows, which: slice) -> Trial | None:
-    """The column in mode interp under static tables; None where that cannot be.
+def interpolated(column: Column, rows: Rows, which: slice, net: InterpNet | None = None) -> Trial | None:
+    """The column in mode interp, under static tables or with a net; None where that cannot be.
 
     Args:
         column: what to code.
         rows: its rows on the cheapest lattice.
         which: the rows to try it on.
+        net: that of the series, or None.
     """
-    contender = _between(column, rows, Coder.RANS)
+    contender = _between(column, rows, Coder.RANS if net is None else Coder.NET, net)
     return None if contender is None else Trial.of(contender, which)
 
 
@@ -315,7 +345,19 @@ def _interpolated(column: Column, rows: Rows, sides: Sequence[Side], which: slic
     return _cheapest([replace(contender, uses=uses), contender] if uses else [contender], which)
 
 
-def _between(column: Column, rows: Rows, coder: Coder) -> _Contender | None:
+def fine_rows(column: Column, rows: Rows) -> Between | None:
+    """The rows that mode interp codes; None where that cannot be."""
+    contender = _between(column, rows, Coder.CM)
+    if contender is None:
+        return None
+    return Between(contender.rows.index[contender.rows.plain], contender.width, _stride(len(rows.values)))
+
+
+def _stride(n: int) -> int:
+    return min(_STRIDE, max(0, n.bit_length() - 4))
+
+
+def _between(column: Column, rows: Rows, coder: Coder, net: InterpNet | None = None) -> _Contender | None:
     """The column in mode interp; None where values do not lie on an even lattice, or have no error to spare."""
     if rows.lattice.exact or not isinstance(column.allowed, float):
         return None
@@ -324,7 +366,7 @@ def _between(column: Column, rows: Rows, coder: Coder) -> _Contender | None:
         return None
     lattice, width, highest = found
     index = rows.spread(highest.index(rows.only(column.values), column.kind))
-    return _Contender(column, rows.on(lattice, index), Mode.INTERP, width=width, coder=coder)
+    return _Contender(column, rows.on(lattice, index), Mode.INTERP, width=width, coder=coder, net=net)
 
 
 def _departing_with(rows: Rows, sides: Sequence[Side]) -> Use:
@@ -358,7 +400,8 @@ def settled(coded: Coded) -> Coded | None:
     for _ in range(_ROUNDS):
         rows = contender.rows
         sides = [(use.side.crc, type_code(use.side.type), use.side.values) for use in contender.uses]
-        data, valid = _native.decode_column(residual, None, None, type_code(column.kind), column.n, -1, sides)
+        model = None if contender.net is None else contender.net.data
+        data, valid = _native.decode_column(residual, None, model, type_code(column.kind), column.n, -1, sides)
         read = np.frombuffer(data, dtype=dtype_of(column.kind))
         broken = violations(rows.only(column.values), rows.only(read), column.allowed)
         contender = replace(contender, weights=_weights(residual))

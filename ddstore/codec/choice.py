@@ -16,7 +16,7 @@ from ddstore.codec import archive, tube
 from ddstore.codec.column import Column
 from ddstore.codec.format import Centre
 from ddstore.codec.lattice import Lattice, rephased
-from ddstore.codec.model import Model, Net
+from ddstore.codec.model import AnyModel
 from ddstore.codec.select import Coded, Density, Plan, Rows, Way, drift_of, level_of
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
@@ -51,7 +51,7 @@ class Asked:
     model: bytes | None
 
     @classmethod
-    def of(cls, column: Column, profile: Profile, model: Model | Net | None) -> Asked | None:
+    def of(cls, column: Column, profile: Profile, model: AnyModel | None) -> Asked | None:
         """None where each value has a bound of its own: then lattices differ from segment to segment."""
         if not isinstance(column.allowed, float) or len(column.usable) == 0:
             return None

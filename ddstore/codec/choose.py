@@ -12,11 +12,11 @@ from ddstore.codec.column import Column
 from ddstore.codec.format import Coder, Mode
 from ddstore.codec.hint import Hint
 from ddstore.codec.lattice import EMPTY, Lattice, exact_lattices, lossy_lattices, relative_lattices
-from ddstore.codec.model import Model, Net
+from ddstore.codec.model import AnyModel, InterpNet, Model, Net
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
-__all__ = ["cheapest_path", "smallest"]
+__all__ = ["between", "cheapest_path", "smallest"]
 
 # With more exact rows than this share a lattice is not worth a trial beside another.
 _ESCAPES_TOLERATED = 0.02
@@ -43,7 +43,7 @@ def smallest(
     column: Column,
     bound: Bound,
     profile: Profile,
-    model: Model | Net | None,
+    model: AnyModel | None,
     sides: Sequence[Side],
     before: Choice | None = None,
     hints: Sequence[Hint] = (),
@@ -76,7 +76,7 @@ def _searched(
     column: Column,
     rows: select.Rows,
     profile: Profile,
-    model: Model | Net | None,
+    model: AnyModel | None,
     sides: Sequence[Side],
     hints: Sequence[Hint],
 ) -> tuple[select.Coded, Path | None]:
@@ -87,7 +87,8 @@ def _searched(
     which = rows.stretch()
     between = _between(column, rows, which, best)
     usable = [hint for hint in hints if profile is not Profile.FAST or hint.coder is Coder.RANS]
-    known = [coded for hint in usable if (coded := archive.as_before(column, hint)) is not None]
+    between_net = model if isinstance(model, InterpNet) else None
+    known = [coded for hint in usable if (coded := archive.as_before(column, hint, between_net)) is not None]
     if profile is Profile.FAST:
         return _soundest([best, *between, *known], profile), None
     paths = [rows]
@@ -98,8 +99,7 @@ def _searched(
     found = [best, *between]
     if isinstance(model, Model):
         found += [coded for path in paths if (coded := select.learned(path, Coder.MIX, model)) is not None]
-    net = model if isinstance(model, Net) else None
-    found += known or _tried(column, paths, which, best, sides, profile, net)
+    found += known or _tried(column, paths, which, best, sides, profile, model)
     return _soundest(found, profile), finer
 
 
@@ -152,6 +152,12 @@ def cheapest_path(column: Column, bound: Bound) -> select.Rows:
     return finer.rows if finer is not None and select.encode(finer.rows, Coder.RANS).size < best.size else rows
 
 
+def between(column: Column, bound: Bound) -> archive.Between | None:
+    """A column on the fine lattice that mode interp is likely to code it on; None where that mode cannot be."""
+    rows, _ = column.on(_cheapest_lattice(column, bound))
+    return archive.fine_rows(column, rows)
+
+
 def _cost(size: float, coder: Coder, profile: Profile) -> float:
     """A size that a coder ten times as slow has to undercut by the profile's share."""
     return float(size / (1.0 - _SAVING[profile]) ** _TENS[coder])
@@ -164,7 +170,7 @@ def _tried(
     best: select.Coded,
     sides: Sequence[Side],
     profile: Profile,
-    net: Net | None,
+    model: AnyModel | None,
 ) -> Iterator[select.Coded]:
     """What other coders make of a column, as far as a stretch of its rows gives them a chance against static tables."""
     drifts = [select.drift_of(path)[0] for path in paths]
@@ -180,8 +186,11 @@ def _tried(
     else:
         below = min(_cost(trial.bits, trial.way.coder, profile) for trial in trials) / _cost(1.0, Coder.CM, profile)
         trials += archive.look(column, paths[0], mixed, sides, which, 8.0 * best.size / column.n, below)
-    if net is not None:
-        densities = (select.Density.of(path, net) for path in paths)
+    if isinstance(model, InterpNet):
+        between = archive.interpolated(column, paths[0], which, model)
+        trials += [] if between is None else [archive.no_worse(between, trials)]
+    if isinstance(model, Net):
+        densities = (select.Density.of(path, model) for path in paths)
         trials += [select.Trial.of(density, which) for density in densities if density is not None]
     yield from _finals(trials, static, profile)
 

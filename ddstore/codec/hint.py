@@ -27,6 +27,8 @@ class Hint:
     weights: bytes
     """Of mode interp."""
     coder: Coder
+    model_crc: int = 0
+    """Of coder net: which net."""
 
     @classmethod
     def read(cls, head: bytes, type: str) -> Hint | None:
@@ -59,7 +61,14 @@ class Hint:
         else:
             useful = kind is LatticeKind.GRID and interpolated and info["mul"] > 0
         return (
-            cls(lattice, info["n"], info["width"] if interpolated else 0, info["weights"], Coder(info["coder"]))
+            cls(
+                lattice,
+                info["n"],
+                info["width"] if interpolated else 0,
+                info["weights"],
+                Coder(info["coder"]),
+                info["model_crc"],
+            )
             if useful
             else None
         )

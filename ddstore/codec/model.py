@@ -12,19 +12,14 @@ from numpy.typing import NDArray
 from ddstore import _native
 from ddstore.errors import CorruptSegment
 
-__all__ = ["Model", "Net", "is_damaged", "is_net", "pack_model"]
+__all__ = ["AnyModel", "InterpNet", "Model", "Net", "is_damaged", "net_of", "pack_model"]
 
 FindLatents = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
 
 def pack_model(section: bytes) -> bytes:
-    """The bytes of ``ddstore.model.bytes`` for a BTAE or DNET section: the section, then its CRC32C (little-endian)."""
+    """The bytes of ``ddstore.model.bytes`` for a section: that, then its CRC32C (little-endian)."""
     return section + _native.crc32c(section).to_bytes(4, "little")
-
-
-def is_net(data: bytes) -> bool:
-    """Whether these are the bytes of a density net."""
-    return data[:4] == b"DNET"
 
 
 def _describe(data: bytes) -> tuple[str, int, int, float, float]:
@@ -53,6 +48,33 @@ class Net:
         *_, mean, std = _describe(self.data)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
+
+
+@dataclass(frozen=True, slots=True)
+class InterpNet:
+    """A net to encode with: coder ``net`` in mode interp.
+
+    Args:
+        data: what decoding needs, as :func:`pack_model` makes it.
+
+    Raises:
+        CorruptSegment: ``data`` is damaged.
+    """
+
+    data: bytes
+
+    def __post_init__(self) -> None:
+        _describe(self.data)
+
+    @property
+    def crc(self) -> int:
+        """What columns name it by."""
+        return int.from_bytes(self.data[-4:], "little")
+
+
+def net_of(data: bytes) -> Net | InterpNet | None:
+    """The net that a model's bytes are; None for a BTAE."""
+    return Net(data) if data[:4] == b"DNET" else InterpNet(data) if data[:4] == b"INET" else None
 
 
 def is_damaged(data: bytes) -> bool:
@@ -100,3 +122,7 @@ class Model:
     def latents(self, values: NDArray[Any], plain: NDArray[np.bool_]) -> bytes:
         """Packed latent bits of all windows of a column with at least one plain value."""
         return self.find_latents(self.windows(values, plain)).tobytes()
+
+
+AnyModel = Model | Net | InterpNet
+"""What a series may share among its segments."""

@@ -22,7 +22,7 @@ from ddstore.codec.choice import Choice
 from ddstore.codec.column import Column
 from ddstore.codec.format import FLAG_SIDES, Coder, RowClass, as_native, code_of, dtype_of, type_code
 from ddstore.codec.hint import Hint
-from ddstore.codec.model import Model, Net, is_damaged
+from ddstore.codec.model import AnyModel, is_damaged
 from ddstore.codec.select import Coded
 from ddstore.codec.side import Side, lattice_units
 from ddstore.config import Config
@@ -80,7 +80,7 @@ def encode_column(
     type: str,
     bound: Bound,
     profile: Profile = Profile.BALANCED,
-    model: Model | Net | None = None,
+    model: AnyModel | None = None,
     sides: Sequence[Side] = (),
     before: Choice | None = None,
     hints: Sequence[Hint] = (),
@@ -108,7 +108,7 @@ def encode_column(
     return replace(verified(column, best, model, [given[crc] for crc in needs(best.residual)]), choice=choice)
 
 
-def verified(column: Column, best: Coded, model: Model | Net | None, sides: Sequence[Values] = ()) -> EncodedColumn:
+def verified(column: Column, best: Coded, model: AnyModel | None, sides: Sequence[Values] = ()) -> EncodedColumn:
     """Hand out a column that was just coded, if it decodes to what it should.
 
     Args:

@@ -1,4 +1,4 @@
-"""A density net for one column: which of its rows it is trained on, and on which lattice."""
+"""A net for one column, causal or between decoded rows: which of its rows it is trained on, and on which lattice."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from ddstore.codec.model import pack_model
 from ddstore.codec.select import place
 from ddstore.errors import InvalidSeries
 
-__all__ = ["NET_BYTES", "train_density"]
+__all__ = ["INET_BYTES", "NET_BYTES", "train_density", "train_interp"]
 
-#: What a net takes, rounded down.
-NET_BYTES = 3_500
+#: What a net takes, rounded down: the density net, and that of mode interp.
+NET_BYTES, INET_BYTES = 3_500, 1_500
 
+_SMALL, _LARGE = (24, 16), (32, 24)  # hidden layers of mode interp's net
+_MUCH = 25_000  # bytes of a column, of which the larger one saves more than it takes
 _TRAINING_ROWS = 524_288  # more show it nothing new in the time that there is
 _STRETCH_ROWS = 65_536  # at least on end, or the lattices of many short segments take longer than training
 
@@ -75,5 +77,37 @@ def train_density(
             segment = slice(cut, cut + segment_rows)
             stretches.append(Stretch(index[segment][plain[segment]], *at))
     trained = train_net(stretches, mean=mean, std=std, seed=seed, budget_seconds=seconds)
+    record = trained.record | {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}
+    return pack_model(trained.section), record
+
+
+def train_interp(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    *,
+    type: str,
+    bound: Bound,
+    segment_rows: int,
+    seed: int,
+    seconds: float,
+    coded_bytes: float,
+) -> tuple[bytes, dict[str, Any]]:
+    """Train a net of mode interp on a simple random sample of a column's segments.
+
+    Arguments, result and errors are those of :func:`train_density`; ``coded_bytes`` is what the column takes without it.
+    """
+    from ddstore.model import Between, draw_sample, train_inet  # torch: only when something is trained
+
+    rows = min(segment_rows, len(values))
+    whole = len(values) // rows
+    chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
+    segments = []
+    for number in chosen:
+        part = slice(number * rows, (number + 1) * rows)
+        found = choose.between(Column.of(values[part], valid[part], as_native(type), bound), bound)
+        if found is not None:
+            segments.append(Between(found.highest, found.width, found.stride))
+    hidden = _LARGE if coded_bytes > _MUCH else _SMALL
+    trained = train_inet(segments, hidden=hidden, seed=seed, budget_seconds=seconds)
     record = trained.record | {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}
     return pack_model(trained.section), record

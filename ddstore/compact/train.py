@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from ddstore.bounds import Bound
 from ddstore.codec.bound_check import absolute_bound
 from ddstore.codec.format import as_native
 from ddstore.codec.lattice import find_grid
-from ddstore.codec.model import Model, Net, is_net, pack_model
+from ddstore.codec.model import AnyModel, Model, net_of, pack_model
 from ddstore.codec.segment import EncodedColumn, encode_column
 from ddstore.codec.side import Side
-from ddstore.compact.density import NET_BYTES, train_density
+from ddstore.compact.density import INET_BYTES, NET_BYTES, train_density, train_interp
 from ddstore.compact.plan import SeriesPlan
 from ddstore.compact.policy import CompactOptions, SeriesReport
 from ddstore.compact.trials import Trials
@@ -40,7 +41,9 @@ _MODEL_BYTES = 50_000  # what a decoder and its encoder take, rounded down
 _SECONDS_PER_MODEL = 20.0
 _NETS_SHARE = 0.25  # of the time that is left; a density net gets better for minutes
 _LEAST_SECONDS = 2.0
-# What a density net may save of a column's bits, at best.
+_NAMES = {b"DNET": "density net", b"INET": "net of mode interp"}
+_SMOOTH = 3.0  # bits per sample up to which a net of mode interp is tried
+# What a net may save of a column's bits, at best.
 _NETS_BEST = 0.25
 # A model is shared by many segments or it does not pay: by this many, or by fewer long ones of as many rows.
 _LEAST_SEGMENTS, _LEAST_ROWS = 4, 65_536
@@ -76,12 +79,11 @@ class SeriesModel:
         """Bytes that are stored for it."""
         return len(self.data) + len(self.encoder or b"")
 
-    def codec(self) -> Model | Net | None:
+    def codec(self) -> AnyModel | None:
         """Return the model as the codec takes it; None where it can decode but not encode: no encoder, or no torch."""
-        if is_net(self.data):
-            return Net(self.data)
-        if self.encoder is None:
-            return None
+        net = net_of(self.data)
+        if net is not None or self.encoder is None:
+            return net
         try:
             from ddstore.model import encode_latents  # torch: only when something is encoded with a model
         except NotInstalled:
@@ -231,21 +233,26 @@ class Trainer:
         return current
 
     def _try(self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, current: SeriesModel | None) -> SeriesModel:
-        """Train a density net (profile archive) or a BTAE and return the first that pays."""
+        """Train nets (profile archive) and return the one that pays most, or train a BTAE where none does."""
         without, _ = sample.bits_per_sample(current)
         if sample.profile is not Profile.ARCHIVE:
             return self._pays(plan, sample, without, self._train(plan, column, sample, current, without))
-        try:
-            return self._pays(plan, sample, without, self._train_net(plan, column, sample, current, without))
-        except _DoesNotPay as first:
+        nets, failures = [], []
+        for net in (self._train_net, self._train_interp):
             try:
-                return self._pays(plan, sample, without, self._train(plan, column, sample, current, without))
-            except _DoesNotPay as second:
-                raise _DoesNotPay(f"{first}; {second}", without) from None
+                nets.append(self._pays(plan, sample, without, net(plan, column, sample, current, without)))
+            except _DoesNotPay as error:
+                failures.append(str(error))
+        if nets:
+            return min(nets, key=lambda net: float(net.record["bits_per_sample"]) * plan.rows + 8 * net.size)
+        try:
+            return self._pays(plan, sample, without, self._train(plan, column, sample, current, without))
+        except _DoesNotPay as error:
+            raise _DoesNotPay("; ".join([*failures, str(error)]), without) from None
 
     def _pays(self, plan: SeriesPlan, sample: Sample, without: float, trained: SeriesModel) -> SeriesModel:
         """Return a model if it pays: bits saved on the planned rows against bits stored."""
-        name = "density net" if is_net(trained.data) else "learned model"
+        name = _NAMES.get(trained.data[:4], "learned model")
         with _turned_down(without):
             cost, used = sample.bits_per_sample(trained)
         if not used or (without - cost) * plan.rows <= 8 * trained.size:
@@ -282,9 +289,30 @@ class Trainer:
     def _train_net(
         self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, parent: SeriesModel | None, without: float
     ) -> SeriesModel:
-        self._screen(plan, without, _NETS_BEST * without * plan.rows <= 8 * NET_BYTES, "density net")
+        self._screen(plan, without, _NETS_BEST * without * plan.rows <= 8 * NET_BYTES, _NAMES[b"DNET"])
+        return self._trained_net(train_density, plan, column, sample, parent, without)
+
+    def _train_interp(
+        self, plan: SeriesPlan, column: ManagedColumn, sample: Sample, parent: SeriesModel | None, without: float
+    ) -> SeriesModel:
+        name = _NAMES[b"INET"]
+        if without > _SMOOTH or sample.bound.kind == "lossless":
+            raise _DoesNotPay(f"a {name} is for smooth columns at wide bounds", without)
+        self._screen(plan, without, _NETS_BEST * without * plan.rows <= 8 * INET_BYTES, name)
+        train = partial(train_interp, coded_bytes=without * plan.rows / 8)
+        return self._trained_net(train, plan, column, sample, parent, without)
+
+    def _trained_net(
+        self,
+        train: Callable[..., tuple[bytes, dict[str, Any]]],
+        plan: SeriesPlan,
+        column: ManagedColumn,
+        sample: Sample,
+        parent: SeriesModel | None,
+        without: float,
+    ) -> SeriesModel:
         with self._training(max(_SECONDS_PER_MODEL, _NETS_SHARE * self._left), without) as seconds:
-            data, record = train_density(
+            data, record = train(
                 sample.values,
                 sample.valid,
                 type=sample.type,

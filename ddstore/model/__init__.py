@@ -1,7 +1,7 @@
 """Training: the only package that needs torch, and nothing that reads stored data imports it.
 
 ``btae`` is one model, ``losses`` what it minimises, ``train`` how; ``net`` and ``train_net`` are the same of the other,
-the density net; ``quantize`` makes the bytes that the C core decodes.
+the density net, ``inet`` those of mode interp's net; ``quantize`` makes the bytes that the C core decodes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ except ImportError as error:
     ) from error
 
 from ddstore.model.btae import BTAE, BTAEConfig
+from ddstore.model.inet import Between, train_inet
 from ddstore.model.net import NetConfig
 from ddstore.model.train import Progress, TrainedBTAE, draw_sample, encode_latents, train_btae
 from ddstore.model.train_net import Stretch, TrainedNet, train_net
@@ -25,6 +26,7 @@ from ddstore.model.train_net import Stretch, TrainedNet, train_net
 __all__ = [
     "BTAE",
     "BTAEConfig",
+    "Between",
     "NetConfig",
     "Progress",
     "Stretch",
@@ -33,5 +35,6 @@ __all__ = [
     "draw_sample",
     "encode_latents",
     "train_btae",
+    "train_inet",
     "train_net",
 ]

@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from ddstore.model.btae import INT16, Linear, fixed, gelu
 from ddstore.model.quantize import pack_linear
 
-__all__ = ["EXTRAS", "ONE", "DensityNet", "NetConfig", "code_length", "learning_rate", "pack_net"]
+__all__ = [
+    "EXTRAS",
+    "ONE",
+    "DensityNet",
+    "MixtureNet",
+    "NetConfig",
+    "code_length",
+    "learning_rate",
+    "mixture_mean",
+    "pack_layers",
+    "pack_net",
+]
 
 EXTRAS = 16  # inputs that are not about one lag
 PARTS = 4  # logistic distributions
@@ -55,23 +66,21 @@ class NetConfig:
             raise ValueError("lags ascend from 1 at least to 1023 at most")
 
 
-class DensityNet(nn.Module):
-    """Inputs (B, lags + 16) -> the mixture's logits, centres and logarithms of scales (B, 12), Q12."""
+class MixtureNet(nn.Module):
+    """Inputs (B, inputs) -> the mixture's logits, centres and logarithms of scales (B, 12), Q12."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, inputs: int, hidden: tuple[int, int]) -> None:
         super().__init__()
-        self.config = config
-        first, second = config.hidden
+        self.hidden = first, second = hidden
         self.layers = nn.ModuleList(
             (
-                Linear(len(config.lags) + EXTRAS, first, _BITS),
+                Linear(inputs, first, _BITS),
                 Linear(first, second, _BITS),
                 Linear(second, 3 * PARTS, _BITS),
             )
         )
         with torch.no_grad():
-            head, *_, last = _linear(self)
-            head.weight.mul_(3)  # inputs are small
+            *_, last = _linear(self)
             last.weight.mul_(0.3)
             last.bias[2 * PARTS :] = torch.linspace(-2.2, 0.3, PARTS)
 
@@ -82,18 +91,35 @@ class DensityNet(nn.Module):
         return fixed(last(x), _BITS, INT16)
 
 
-def code_length(output: Tensor, scale: Tensor, move: Tensor) -> Tensor:
-    """Bits that each move takes, shape (B,).
+class DensityNet(MixtureNet):
+    """The net of :class:`NetConfig`'s shape."""
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(len(config.lags) + EXTRAS, config.hidden)
+        self.config = config
+        with torch.no_grad():
+            next(_linear(self)).weight.mul_(3)  # inputs are small
+
+
+def mixture_mean(output: Tensor, scale: Tensor) -> Tensor:
+    """The mean of each mixture, (B,), in the unit of ``scale``; arguments as :func:`code_length` has them."""
+    share = torch.softmax(output[:, :PARTS], 1)
+    return (share * output[:, PARTS : 2 * PARTS]).sum(1) * (_REACH * scale)
+
+
+def code_length(output: Tensor, scale: Tensor, move: Tensor, narrowest: float = _NARROWEST) -> Tensor:
+    """Bits that each move takes, shape (B,): the mixture's share of the cell around it, which is 1 wide.
 
     Args:
-        output: of :class:`DensityNet`, (B, 12).
+        output: of a :class:`MixtureNet`, (B, 12).
         scale: of the rows' moves, (B,), as the core has it.
         move: index less the one before, (B,).
+        narrowest: deviation of a part, at least.
     """
     scale, move = scale[:, None], move[:, None]
     share = torch.log_softmax(output[:, :PARTS], 1)
     centre = _REACH * scale * output[:, PARTS : 2 * PARTS]
-    width = torch.exp(output[:, 2 * PARTS :]) * scale + _NARROWEST
+    width = torch.exp(output[:, 2 * PARTS :]) * scale + narrowest
     away = (move - centre).abs()  # on the side where differences of the logistic function keep their digits
     cell = torch.sigmoid((0.5 - away) / width) - torch.sigmoid((-0.5 - away) / width)
     return -torch.log2((share.exp() * cell).sum(1) * (1 - _FLOOR) + _FLOOR)
@@ -104,10 +130,15 @@ def pack_net(net: DensityNet, pace: float, mean: float, std: float) -> bytes:
     config = net.config
     head = _HEADER.pack(b"DNET", 1, len(config.lags), *config.hidden, min(pace, 1e9), mean, std)
     lags = struct.pack(f"<{len(config.lags)}H", *config.lags)
-    return b"".join([head, lags, *(part for layer in _linear(net) for part in pack_linear(layer))])
+    return head + lags + pack_layers(net)
 
 
-def _linear(net: DensityNet) -> Iterator[Linear]:
+def pack_layers(net: MixtureNet) -> bytes:
+    """Its linear layers as a section has them."""
+    return b"".join(part for layer in _linear(net) for part in pack_linear(layer))
+
+
+def _linear(net: MixtureNet) -> Iterator[Linear]:
     for layer in net.layers:
         assert isinstance(layer, Linear)
         yield layer

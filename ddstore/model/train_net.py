@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,15 +20,15 @@ from torch import Tensor
 
 from ddstore import _native
 from ddstore.errors import InvalidSeries
-from ddstore.model.net import EXTRAS, ONE, DensityNet, NetConfig, code_length, learning_rate, pack_net
+from ddstore.model.net import EXTRAS, ONE, DensityNet, MixtureNet, NetConfig, code_length, learning_rate, pack_net
 from ddstore.model.train import pick_device, reproducible
 
-__all__ = ["Stretch", "TrainedNet", "train_net"]
+__all__ = ["CHUNK", "Stretch", "TrainedNet", "descend", "train_net"]
 
 BATCH = 1024
 BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
-_CHUNK = 65536  # rows looked at when code lengths are measured
+CHUNK = 65536  # rows looked at when code lengths are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class TrainedNet:
     """A trained net.
 
     Attributes:
-        section: the DNET section.
+        section: the DNET or INET section.
         record: how it came about; JSON-serialisable.
     """
 
@@ -86,58 +86,95 @@ def train_net(
         InvalidSeries: there are no two rows on end.
         ValueError: a budget makes no sense.
     """
-    started = time.monotonic()
     config = config or NetConfig()
     stretches = [stretch for stretch in stretches if len(stretch.index) > 1]
     if not stretches:
         raise InvalidSeries("a density net needs two rows on end")
-    if budget_seconds <= 0 or (max_steps is not None and max_steps < 1):
-        raise ValueError("budget_seconds and max_steps must allow at least one step")
     device = torch.device(device) if device is not None else pick_device()
+    pace = float(np.mean([np.abs(np.diff(stretch.index)).mean() for stretch in stretches]))
     with reproducible(seed):
         net = DensityNet(config)
-        pace = float(np.mean([np.abs(np.diff(stretch.index)).mean() for stretch in stretches]))
         rows = _Rows.of(stretches, pack_net(net, pace, mean, std), config).to(device)
-        net.to(device)
-        generator = torch.Generator(device).manual_seed(seed)
-        optimiser = torch.optim.AdamW(
-            net.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
+        record = descend(
+            net, lambda: rows, seed=seed, budget_seconds=budget_seconds, max_steps=max_steps, device=device
         )
-        steps = 0
-        while True:
-            stage = (time.monotonic() - started) / budget_seconds
-            if max_steps is not None:  # time never moves the learning rate here, it only ends the run
-                stage = 1.0 if stage >= 1 else steps / max_steps
-            if stage >= 1 and steps:
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(steps, min(stage, 1.0))
-            batch = torch.randint(len(rows.move), (BATCH,), generator=generator, device=device)
-            loss = rows.bits(net, batch).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            steps += 1
-        bits = rows.mean_bits(net)
-    record = {
-        "kind": "net",
+    record |= {"kind": "net", "lags": list(config.lags), "hidden": list(config.hidden), "mean": mean, "std": std}
+    return TrainedNet(pack_net(net.cpu(), pace, mean, std), record)
+
+
+class Rows(Protocol):
+    """What a net is trained on."""
+
+    def __len__(self) -> int: ...
+
+    def bits(self, net: MixtureNet, rows: Tensor | slice, stage: float) -> Tensor:
+        """What each of some rows takes, a share ``stage`` of the way."""
+
+    def mean_bits(self, net: MixtureNet) -> float:
+        """What a row takes in the end."""
+
+
+def descend(
+    net: MixtureNet,
+    rows_now: Callable[[], Rows],
+    *,
+    seed: int,
+    budget_seconds: float,
+    max_steps: int | None,
+    device: torch.device,
+    rounds: int = 1,
+) -> dict[str, Any]:
+    """Train a net; returns the record of it.
+
+    Args:
+        net: what is trained, in place.
+        rows_now: the rows, which may depend on what the net is by now: asked for at the start of each round.
+        seed: of the batches.
+        budget_seconds: wall time.
+        max_steps: batches, or None: until time is up.
+        device: where.
+        rounds: equal parts of the way.
+
+    Raises:
+        ValueError: a budget makes no sense.
+    """
+    started = time.monotonic()
+    if budget_seconds <= 0 or (max_steps is not None and max_steps < 1):
+        raise ValueError("budget_seconds and max_steps must allow at least one step")
+    net.to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    optimiser = torch.optim.AdamW(net.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=device.type != "mps")
+    rows, round_, steps = rows_now(), 0, 0
+    while True:
+        stage = (time.monotonic() - started) / budget_seconds
+        if max_steps is not None:  # time never moves the learning rate here, it only ends the run
+            stage = 1.0 if stage >= 1 else steps / max_steps
+        if stage >= 1 and steps:
+            break
+        stage = min(stage, 1.0)
+        if int(stage * rounds) > round_:
+            rows, round_ = rows_now(), int(stage * rounds)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(steps, stage)
+        batch = torch.randint(len(rows), (BATCH,), generator=generator, device=device)
+        loss = rows.bits(net, batch, stage).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        steps += 1
+    return {
         "seed": seed,
-        "rows": len(rows.move),
-        "lags": list(config.lags),
-        "hidden": list(config.hidden),
-        "mean": mean,
-        "std": std,
+        "rows": len(rows),
         "steps": steps,
         "batch": BATCH,
-        "trained_bits": round(bits, 5),
+        "trained_bits": round(rows.mean_bits(net), 5),
         "budget_seconds": budget_seconds,
         "max_steps": max_steps,
         "seconds": round(time.monotonic() - started, 3),
         "device": str(device),
         "torch": torch.__version__,
     }
-    return TrainedNet(pack_net(net.cpu(), pace, mean, std), record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +200,13 @@ class _Rows:
     def to(self, device: torch.device) -> _Rows:
         return _Rows(self.inputs.to(device), self.scale.to(device), self.move.to(device))
 
-    def bits(self, net: DensityNet, rows: Tensor | slice) -> Tensor:
+    def __len__(self) -> int:
+        return len(self.move)
+
+    def bits(self, net: MixtureNet, rows: Tensor | slice, stage: float) -> Tensor:
         return code_length(net(self.inputs[rows].float().mul_(1 / ONE)), self.scale[rows], self.move[rows])
 
     @torch.no_grad()
-    def mean_bits(self, net: DensityNet) -> float:
-        parts = [slice(start, start + _CHUNK) for start in range(0, len(self.move), _CHUNK)]
-        return math.fsum(float(self.bits(net, part).sum()) for part in parts) / len(self.move)
+    def mean_bits(self, net: MixtureNet) -> float:
+        parts = [slice(start, start + CHUNK) for start in range(0, len(self.move), CHUNK)]
+        return math.fsum(float(self.bits(net, part, 1.0).sum()) for part in parts) / len(self.move)

@@ -44,5 +44,5 @@ def test_every_target_has_a_corpus_that_reaches_it() -> None:
         [sys.executable, str(ROOT / "tools" / "fuzz"), "--help"], capture_output=True, text=True, check=True
     )
     assert all(target in told.stdout for target in TARGETS)
-    assert len(TARGETS) == 12
+    assert len(TARGETS) == 13
     assert all(sum(1 for _ in (CORPUS / target).iterdir()) >= 20 for target in TARGETS)

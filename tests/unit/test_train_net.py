@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the training extra is not installed")
 
-from ddstore.bounds import Absolute  # noqa: E402
-from ddstore.codec.model import Net, pack_model  # noqa: E402
-from ddstore.compact.density import NET_BYTES, train_density  # noqa: E402
+from ddstore.bounds import Absolute, Lossless  # noqa: E402
+from ddstore.codec.model import InterpNet, Net, pack_model  # noqa: E402
+from ddstore.compact.density import INET_BYTES, NET_BYTES, train_density, train_interp  # noqa: E402
 from ddstore.errors import InvalidSeries  # noqa: E402
-from ddstore.model import NetConfig, Stretch, TrainedNet, train_net  # noqa: E402
-from fix_model import chaos  # noqa: E402
+from ddstore.model import Between, NetConfig, Stretch, TrainedNet, train_inet, train_net  # noqa: E402
+from fix_model import chaos, gaps  # noqa: E402
 
 SMALL = NetConfig((1, 2, 3, 4), (16, 16))
 
@@ -77,3 +77,37 @@ def test_the_screen_knows_what_a_net_costs() -> None:
     """If the net's shape changes, the screen before training has to change with it."""
     size = len(train(config=None, max_steps=1).section)
     assert 0.9 * size < NET_BYTES <= size
+
+
+def train_between(n: int = 4000, **other: Any) -> TrainedNet:
+    highest = np.rint(20 * gaps(n)).astype(np.int64)
+    options = {"hidden": (24, 16), "budget_seconds": 600.0, "max_steps": 30, "device": "cpu"} | other
+    return train_inet([Between(highest, 60, 7)], **options)
+
+
+def test_the_net_of_mode_interp_is_reproducible_and_learns() -> None:
+    first, second, other = train_between(seed=7), train_between(seed=7), train_between(seed=8)
+    assert first.section == second.section
+    assert first.section != other.section
+    assert json.loads(json.dumps(first.record)) == first.record
+    assert (first.record["kind"], first.record["rows"], first.record["steps"]) == ("inet", 3968, 30)
+    assert train_between(max_steps=300).record["trained_bits"] < train_between(max_steps=1).record["trained_bits"] - 1
+    InterpNet(pack_model(first.section))
+    assert 0.9 * len(first.section) < INET_BYTES <= len(first.section)
+
+
+def test_what_no_row_lies_between_trains_nothing() -> None:
+    with pytest.raises(InvalidSeries, match="between others"):
+        train_inet([Between(np.zeros(1, np.int64), 3, 0)])
+    lossless, valid = np.random.default_rng(2).normal(0, 1, 300), np.ones(300, bool)
+    with pytest.raises(InvalidSeries, match="between others"):
+        train_interp(
+            lossless,
+            valid,
+            type="float8",
+            bound=Lossless(),
+            segment_rows=300,
+            seed=0,
+            seconds=1.0,
+            coded_bytes=1e6,
+        )

@@ -1,6 +1,7 @@
 /*
- * Coder 2: strong context mixing. Row classes and exact rows come first, then the indices of the rows that are values,
- * in the order of rows (modes lattice and adaptive) or from coarse to fine (mode interp).
+ * Coder 2: strong context mixing; and coder 4 in mode interp, which is the same with a net. Row classes and exact rows
+ * come first, then the indices of the rows that are values, in the order of rows (modes lattice and adaptive) or from
+ * coarse to fine (mode interp).
  */
 #include "cm_causal.h"
 #include "cm_interp.h"
@@ -19,7 +20,7 @@ typedef struct {
 } state;
 
 typedef struct {
-	size_t mixer, class, side, indices, exact, size;
+	size_t mixer, class, side, net, indices, exact, size;
 } layout;
 
 static layout lay_out(const dd_column *c)
@@ -28,7 +29,8 @@ static layout lay_out(const dd_column *c)
 
 	at.class = at.mixer + dd_cm_mixer_size(c->n);
 	at.side = at.class + (c->flags & DD_FLAG_EXCEPTIONS ? dd_align(c->n) : 0);
-	at.indices = at.side + c->sides * dd_align(c->n * sizeof(int64_t));
+	at.net = at.side + c->sides * dd_align(c->n * sizeof(int64_t));
+	at.indices = at.net + (c->coder == DD_CODER_NET ? dd_inet_size(c->n) : 0);
 	/* Last, as an encoder, which does without, learns their number only after it has asked for memory. */
 	at.exact = at.indices + (c->mode == DD_MODE_INTERP ? dd_interp_size(c->n) : dd_causal_size(c));
 	at.size = at.exact + dd_align(c->escapes * sizeof(uint64_t));
@@ -48,6 +50,8 @@ static state *start(const dd_column *c, void *memory)
 
 	memset(s, 0, sizeof *s);
 	s->mixer = dd_cm_mixer_start(base + at.mixer, c->n, c->flags & DD_FLAG_MATCHES, c->cascade);
+	if (c->coder == DD_CODER_NET)
+		dd_cm_mixer_with_net(s->mixer);
 	if (c->flags & DD_FLAG_EXCEPTIONS)
 		s->class = base + at.class;
 	s->exact = (uint64_t *)(void *)(base + at.exact);
@@ -109,11 +113,14 @@ static void gather_sides(const dd_column *c, state *s)
 
 static void start_rows(const dd_column *c, state *s, uint32_t values)
 {
-	uint8_t *memory = (uint8_t *)s + lay_out(c).indices;
+	layout at = lay_out(c);
+	uint8_t *base = (uint8_t *)s, *memory = base + at.indices;
 
 	gather_sides(c, s);
 	if (c->mode == DD_MODE_INTERP) {
-		dd_interp_start(&s->interp, c, values, c->sides > 0 ? s->side[0] : NULL, memory);
+		dd_inet_state *net = c->coder == DD_CODER_NET ? dd_inet_start(base + at.net, c->net, c->n, c->width) : NULL;
+
+		dd_interp_start(&s->interp, c, values, c->sides > 0 ? s->side[0] : NULL, net, memory);
 	} else {
 		dd_causal_start(&s->causal, c, values, memory);
 		for (unsigned k = 0; k < c->sides; k++)

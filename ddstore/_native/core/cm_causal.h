@@ -411,7 +411,7 @@ DD_INLINE uint64_t dd_causal_code(dd_causal *s, const dd_column *c, dd_cm_mixer 
 	dd_causal_predict(s, c, delta);
 	dd_causal_contexts(s, c, delta, m);
 	dd_causal_densities(s, delta, c->drift);
-	e = dd_cm_residual(m, s->again, &s->density, io, decoding, width, 0.5f, (int64_t)r >> c->low);
+	e = dd_cm_residual(m, s->again, &s->density, NULL, io, decoding, width, 0.5f, (int64_t)r >> c->low);
 	if (c->low > 0) {
 		double ahead = delta[s->best] - (double)c->drift;
 		uint32_t near = (uint32_t)dd_cm_clip(e, 20), fine = (uint32_t)dd_cm_round(ahead * 8 / width, 200);

@@ -1,14 +1,19 @@
-/* Mode `interp` under coder `cm`: anchors first, then level by level, each row under contexts of both sides. */
+/*
+ * Mode `interp` under coder `cm`: anchors first, then level by level, each row under contexts of both sides. Coder `net`
+ * does the same, but rows are predicted by a net, and the mixture that it makes is mixed with the rest.
+ */
 #ifndef DD_CM_INTERP_H
 #define DD_CM_INTERP_H
 
 #include "cm_residual.h"
+#include "inet.h"
 #include "interp.h"
 
 typedef struct {
 	uint64_t *m;	     /* fine lattice points */
 	int8_t *step;	     /* residuals, clipped to +-3 */
 	const int64_t *side; /* NULL: no other column */
+	dd_inet_state *net;  /* NULL: none */
 	uint32_t count;
 	dd_density density;
 	float fast_scale[4], slow_scale[4];
@@ -21,9 +26,10 @@ static inline size_t dd_interp_size(uint32_t n)
 	return dd_align(n * sizeof(uint64_t)) + dd_align(n);
 }
 
-static inline void dd_interp_start(dd_interp *s, const dd_column *c, uint32_t count, const int64_t *side, void *memory)
+static inline void dd_interp_start(dd_interp *s, const dd_column *c, uint32_t count, const int64_t *side, dd_inet_state *net,
+				   void *memory)
 {
-	*s = (dd_interp){.m = memory, .side = side, .count = count, .density.fours = 2};
+	*s = (dd_interp){.m = memory, .side = side, .net = net, .count = count, .density.fours = 2};
 	s->step = (int8_t *)memory + dd_align(c->n * sizeof(uint64_t));
 }
 
@@ -37,7 +43,7 @@ static inline void dd_interp_level(dd_interp *s, const dd_column *c)
 }
 
 DD_INLINE int64_t dd_interp_residual(dd_interp *s, const dd_column *c, dd_cm_mixer *m, dd_rc_io *io, bool decoding,
-				     const float *ahead, uint32_t i, int64_t e)
+				     const float *ahead, const dd_mixture *mixture, uint32_t i, int64_t e)
 {
 	float width = (float)c->width, moved;
 	uint64_t size;
@@ -50,8 +56,14 @@ DD_INLINE int64_t dd_interp_residual(dd_interp *s, const dd_column *c, dd_cm_mix
 		s->density.inverse[h][lane] = 1.0f / (s->fast_scale[k] * 0.6f + 0.02f * width);
 		s->density.inverse[h][lane + 1] = 1.0f / (s->slow_scale[k] * 0.6f + 0.02f * width);
 	}
-	e = dd_cm_residual(m, NULL, &s->density, io, decoding, width, 0.5f * width, e);
+	if (mixture != NULL) { /* its parts, in the places of two predictions */
+		s->density.centre[1] = mixture->mean;
+		s->density.inverse[1] = mixture->inverse;
+	}
+	e = dd_cm_residual(m, NULL, &s->density, mixture, io, decoding, width, 0.5f * width, e);
 	s->step[i] = (int8_t)dd_cm_clip(e, 3);
+	if (s->net != NULL)
+		s->net->size[i] = dd_inet_size_of(e);
 	moved = (float)e * width;
 	for (unsigned k = 0; k < 4; k++) {
 		float off = moved > ahead[k] ? moved - ahead[k] : ahead[k] - moved;
@@ -83,7 +95,7 @@ DD_INLINE void dd_interp_anchor(dd_interp *s, const dd_column *c, dd_cm_mixer *m
 	m->choice[0] = (fast > 15 ? 15 : fast) * 4;
 	m->choice[1] = m->choice[2] = 0;
 	m->map_context[0] = m->map_context[1] = 0;
-	s->m[i] = before + c->width * (uint64_t)dd_interp_residual(s, c, m, io, decoding, ahead, i,
+	s->m[i] = before + c->width * (uint64_t)dd_interp_residual(s, c, m, io, decoding, ahead, NULL, i,
 								   decoding ? 0 : dd_interp_steps(x[i], before, c->width));
 }
 
@@ -137,15 +149,27 @@ DD_INLINE void dd_interp_row(dd_interp *s, const dd_column *c, dd_cm_mixer *m, d
 			     uint32_t stride, const uint64_t *x)
 {
 	dd_interp_near at = dd_interp_look(s->m, s->side, s->count, i, stride);
-	uint64_t exact = dd_interp_predict(&at, c->weight[dd_interp_set(stride)]), lowest = dd_interp_round(exact), sum = at.a + at.b;
+	uint64_t exact = 0, lowest, sum = at.a + at.b;
+	dd_mixture mixture;
 	float ahead[4];
 
+	if (s->net != NULL) {
+		uint32_t row = i / (2 * stride), rows = dd_interp_rows(s->count, stride) - row;
+
+		if (row % DD_INET_PIECE == 0)
+			dd_inet_look(s->net, row, rows < DD_INET_PIECE ? rows : DD_INET_PIECE);
+		mixture = dd_inet_mixture(s->net, row % DD_INET_PIECE);
+		lowest = mixture.centre;
+	} else {
+		exact = dd_interp_predict(&at, c->weight[dd_interp_set(stride)]);
+		lowest = dd_interp_round(exact);
+	}
 	ahead[0] = (float)(int64_t)(sum - 2 * lowest) * 0.5f;
 	ahead[1] = at.inner ? (float)(int64_t)(9 * sum - at.a3 - at.b3 - 16 * lowest) * 0.0625f : ahead[0];
-	ahead[2] = (float)(int64_t)(exact - 128 * lowest) * 0.0078125f;
+	ahead[2] = s->net != NULL ? 0.0f : (float)(int64_t)(exact - 128 * lowest) * 0.0078125f;
 	ahead[3] = (float)(int64_t)(2 * at.a - at.a2 - lowest);
 	dd_interp_contexts(s, c, &at, ahead, i, stride, m);
-	s->m[i] = lowest + c->width * (uint64_t)dd_interp_residual(s, c, m, io, decoding, ahead, i,
+	s->m[i] = lowest + c->width * (uint64_t)dd_interp_residual(s, c, m, io, decoding, ahead, s->net != NULL ? &mixture : NULL, i,
 								   decoding ? 0 : dd_interp_steps(x[i], lowest, c->width));
 }
 
@@ -162,6 +186,8 @@ DD_INLINE void dd_interp_code(dd_interp *s, const dd_column *c, dd_cm_mixer *m, 
 		dd_interp_anchor(s, c, m, io, decoding, i, stride, x);
 	for (stride /= 2; stride > 0; stride /= 2) {
 		dd_interp_level(s, c);
+		if (s->net != NULL)
+			dd_inet_level(s->net, s->m, s->step, s->count, stride);
 		for (uint32_t i = stride; i < s->count && !(decoding && dd_stopped(c)); i += 2 * stride)
 			dd_interp_row(s, c, m, io, decoding, i, stride, x);
 	}

@@ -77,6 +77,15 @@ dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told, bool wide)
 	return m;
 }
 
+void dd_cm_mixer_with_net(dd_cm_mixer *m)
+{
+	for (uint32_t r = 0; r < DD_CM_ROWS; r++) {
+		for (unsigned k = 0; k < DD_CM_CONTEXTS + DD_CM_EXPERTS; k++)
+			m->weight[r][k] = k < DD_CM_CONTEXTS ? 0.03f : 0.01f;
+		m->weight[r][DD_CM_NET] = 0.8f;
+	}
+}
+
 void dd_cm_mixer_group(dd_cm_mixer *m, unsigned group)
 {
 	m->group = group;

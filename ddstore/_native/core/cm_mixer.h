@@ -18,6 +18,7 @@ enum {
 	DD_CM_INPUTS = 32,	 /* contexts, experts, a constant, what is foretold, a zero */
 	DD_CM_ALL_INPUTS = 36,	 /* and four more experts, in wide mixers */
 	DD_CM_TOLD = 29,
+	DD_CM_NET = DD_CM_CONTEXTS - 1, /* a net's opinion, where that context does not count */
 	DD_CM_LOW_CONTEXTS = 5,
 	DD_CM_LOW_INPUTS = 16,	 /* contexts, a constant, what is foretold, experts */
 	DD_CM_MORE_LOW = 20,	 /* four more experts, as far from the first ones as above */
@@ -64,6 +65,8 @@ typedef struct {
 size_t dd_cm_mixer_size(uint32_t n);
 /* Lay a mixer out in that memory and start it; whether anything is ever foretold; whether there are twelve experts. */
 dd_cm_mixer *dd_cm_mixer_start(void *memory, uint32_t n, bool told, bool wide);
+/* Right after that: start from the opinion of a net. */
+void dd_cm_mixer_with_net(dd_cm_mixer *m);
 /* The caller has set the contexts of a new symbol: find their buckets. */
 void dd_cm_mixer_symbol(dd_cm_mixer *m);
 /* Nodes from 16 on lie in other buckets: find those. */

@@ -4,6 +4,7 @@
 
 #include "cm_density.h"
 #include "cm_match.h"
+#include "mixture.h"
 
 /* Nodes: the first 16 share a bucket; 17 .. 79 length of a tail, 81 .. 143 its top mantissa bit, 144 .. row class. */
 enum {
@@ -88,29 +89,58 @@ DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_
 	return tail;
 }
 
+/* What a net's mixture thinks of a decision, as a logit among the mixer's inputs. */
+static inline float dd_cm_mixed(float for_, float against)
+{
+	return dd_density_logit(dd_v4_all(for_), dd_v4_all(against))[0];
+}
+
+/* Beyond an edge outwards, that much of the mixture is left: is it in the next cell, beyond which there is `next`? */
+static inline float dd_cm_mixed_step(float left, float next)
+{
+	return left > 1e-9f ? dd_cm_mixed((left - next) / left, next / left) : 0.0f;
+}
+
 /*
  * Cell e lies between e * width - shift and (e + 1) * width - shift, in the densities' unit. The caller has set
- * contexts and densities, and what is foretold (x NULL: nothing ever is).
+ * contexts and densities, what is foretold (x NULL: nothing ever is), and the mixture that a net made (NULL: none did).
  */
-DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_io *io, bool decoding, float width,
-				 float shift, int64_t e)
+DD_INLINE int64_t dd_cm_residual(dd_cm_mixer *m, dd_match *x, dd_density *d, const dd_mixture *net, dd_rc_io *io, bool decoding,
+				 float width, float shift, int64_t e)
 {
 	float *logit = m->input + DD_CM_CONTEXTS;
 	uint64_t away = decoding || e == 0 ? 0 : dd_cm_size(e) - 1, told = x != NULL ? dd_cm_size(x->e) - 1 : 0;
+	float *mixed = &m->input[DD_CM_NET], below = 0, above = 0, left, next = 0;
 	unsigned negative, i;
 
 	dd_cm_mixer_symbol(m);
+	if (net != NULL) {
+		below = dd_mixture_beyond(net, true, -shift);
+		above = dd_mixture_beyond(net, false, width - shift);
+		*mixed = dd_cm_mixed(1.0f - below - above, below + above);
+	}
 	dd_density_zero(d, -shift, width - shift, logit);
 	if (dd_cm_told(m, x, io, decoding, DD_CM_ZERO, x != NULL && x->e == 0, e == 0))
 		return 0;
 	dd_density_sign(d, logit);
+	if (net != NULL)
+		*mixed = dd_cm_mixed(below, above);
 	negative = dd_cm_told(m, x, io, decoding, DD_CM_SIGN, x != NULL && x->e < 0, e < 0);
 	dd_density_walk(d, negative, negative ? -shift : width - shift, width);
-	for (i = 0; i < DD_CM_UNARIES; i++) {
+	left = negative ? below : above;
+	for (i = 0; i < DD_CM_UNARIES; i++, left = next) {
 		dd_density_step(d, logit);
+		if (net != NULL) {
+			float edge = (float)(i + 1) * width;
+
+			next = dd_mixture_beyond(net, negative, negative ? -shift - edge : width - shift + edge);
+			*mixed = dd_cm_mixed_step(left, next);
+		}
 		if (dd_cm_told(m, x, io, decoding, DD_CM_UNARY + i, told == i, away == i))
 			break;
 	}
+	if (net != NULL)
+		*mixed = 0;
 	if (i < DD_CM_UNARIES)
 		away = i;
 	else

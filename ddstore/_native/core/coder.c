@@ -23,5 +23,7 @@ const dd_coder *dd_coder_of(const dd_column *c)
 {
 	if (c->coder == DD_CODER_RANS && c->mode == DD_MODE_INTERP)
 		return &dd_coder_levels;
+	if (c->coder == DD_CODER_NET && c->mode == DD_MODE_INTERP)
+		return &dd_coder_cm;
 	return dd_coder_numbered(c->coder);
 }

@@ -49,7 +49,7 @@ extern const dd_coder dd_coder_mix, dd_coder_rans, dd_coder_cm, dd_coder_bsc, dd
 /* NULL for a number that this build does not know. */
 const dd_coder *dd_coder_numbered(unsigned number);
 
-/* The one of a column: coder rans has another one for mode interp. */
+/* The one of a column: coders rans and net have others for mode interp. */
 const dd_coder *dd_coder_of(const dd_column *c);
 
 #endif

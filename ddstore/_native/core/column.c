@@ -1,7 +1,7 @@
 /* Decoding a column, block by block: a coder's words, then their values. docs/format.md is the specification. */
 #include "btae.h"
 #include "coder.h"
-#include "net.h"
+#include "inet.h"
 
 #define STOPPED "decoding was stopped"
 
@@ -56,7 +56,9 @@ dd_status dd_column_net(dd_column *c, const dd_model *model, dd_net *net, dd_err
 	dd_status status = check_model(c, model, err);
 
 	c->net = net;
-	return status != DD_OK ? status : dd_net_open(model->section, model->section_len, net, err);
+	if (status != DD_OK)
+		return status;
+	return (c->mode == DD_MODE_INTERP ? dd_inet_open : dd_net_open)(model->section, model->section_len, net, err);
 }
 
 dd_status dd_column_predict(const dd_column *c, const uint8_t *latents, size_t latents_len, const dd_model *model,
@@ -105,6 +107,8 @@ dd_status dd_model_open(const uint8_t *bytes, size_t len, dd_model *model, dd_er
 	model->section_len = len - 4;
 	if (memcmp(bytes, "DNET", 4) == 0)
 		return dd_net_open(model->section, model->section_len, &net, err);
+	if (memcmp(bytes, "INET", 4) == 0)
+		return dd_inet_open(model->section, model->section_len, &net, err);
 	return dd_btae_open(model->section, model->section_len, &btae, err);
 }
 

@@ -85,7 +85,7 @@ typedef struct {
 	/* BTAE: index = base + round(prediction * scale / 2^32) */
 	uint32_t model_crc, latents_crc;
 	int64_t base, scale;
-	/* coder net: how many standard deviations an index is; `base` is that of the mean */
+	/* coder net in mode lattice: how many standard deviations an index is; `base` is that of the mean */
 	float unit;
 	const struct dd_net *net;
 	const volatile int *stop; /* as in dd_error; decoding only */
@@ -176,7 +176,7 @@ void dd_reconstruct_exceptions(const dd_column *c, const uint64_t *word, const u
 /* column.c. Bytes that decoding or encoding needs: the coder's own, a block of rows, levels, predictions. */
 size_t dd_column_workspace(const dd_column *c, const dd_model *model);
 
-/* Take the density net that the coder needs; `net` has to live as long as the column is decoded or encoded. */
+/* Take the net that coder net needs in the column's mode; `net` has to live as long as the column is decoded or encoded. */
 dd_status dd_column_net(dd_column *c, const dd_model *model, struct dd_net *net, dd_error *err);
 
 /* Predictions of the model for the first `rows` rows, as int32 in the workspace. */

@@ -45,7 +45,7 @@ typedef struct {
 
 /* A checked model: it points into the bytes given, which must outlive it. */
 typedef struct {
-	const uint8_t *section; /* BTAE or DNET */
+	const uint8_t *section; /* BTAE, DNET or INET */
 	size_t section_len;
 	uint32_t crc; /* CRC32C of the section: a segment names the model it needs by it */
 } dd_model;

@@ -83,9 +83,15 @@ static void survey(dd_column *c, const dd_rows *rows)
 		c->low = choose_low(c, &seen);
 }
 
+/* Does mode interp need weights? Coder net has a net instead. */
+static bool fitted(const dd_column *c)
+{
+	return c->mode == DD_MODE_INTERP && c->coder != DD_CODER_NET && !c->weighed;
+}
+
 size_t dd_encode_workspace(const dd_column *c, const dd_model *model)
 {
-	size_t size = dd_column_workspace(c, model), fit = c->mode == DD_MODE_INTERP ? dd_interp_fit_size(c) : 0;
+	size_t size = dd_column_workspace(c, model), fit = fitted(c) ? dd_interp_fit_size(c) : 0;
 
 	return size > fit ? size : fit;
 }
@@ -121,7 +127,7 @@ dd_status dd_column_encode(dd_column *c, const uint64_t *index, const uint8_t *c
 	}
 	survey(c, &rows);
 	c->plain = c->coder == DD_CODER_CM && c->low > c->deep ? c->low - c->deep : 0;
-	if (c->mode == DD_MODE_INTERP && !c->weighed)
+	if (fitted(c))
 		dd_interp_fit(c, &rows, workspace);
 	dd_header_write(c, &w);
 	if (c->mode != DD_MODE_LINEAR)

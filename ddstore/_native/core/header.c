@@ -29,7 +29,7 @@ bool dd_header_fits(const dd_column *c)
 	case DD_MODE_BTAE:
 		return !cm && !net;
 	case DD_MODE_INTERP:
-		return cm || c->coder == DD_CODER_RANS;
+		return cm || net || c->coder == DD_CODER_RANS;
 	case DD_MODE_ADAPTIVE:
 		return cm;
 	default:
@@ -37,10 +37,10 @@ bool dd_header_fits(const dd_column *c)
 	}
 }
 
-/* How many weights are stored of a set: coder rans has no other column to weigh. */
+/* How many weights are stored of a set: coder rans has no other column to weigh, and a net does without any. */
 static unsigned weights_of(const dd_column *c)
 {
-	return c->coder == DD_CODER_RANS ? DD_INTERP_WEIGHTS - 1 : DD_INTERP_WEIGHTS;
+	return c->coder == DD_CODER_NET ? 0 : c->coder == DD_CODER_RANS ? DD_INTERP_WEIGHTS - 1 : DD_INTERP_WEIGHTS;
 }
 
 static void get_interp(dd_column *c, dd_reader *r)
@@ -104,6 +104,8 @@ static void get_net(dd_column *c, dd_reader *r)
 	uint32_t bits;
 
 	c->model_crc = (uint32_t)dd_get_le(r, 4);
+	if (c->mode == DD_MODE_INTERP)
+		return;
 	c->base = dd_get_zigzag(r);
 	bits = (uint32_t)dd_get_le(r, 4);
 	memcpy(&c->unit, &bits, sizeof bits);
@@ -115,6 +117,8 @@ static void put_net(const dd_column *c, dd_writer *w)
 
 	memcpy(&bits, &c->unit, sizeof bits);
 	dd_put_le(w, c->model_crc, 4);
+	if (c->mode == DD_MODE_INTERP)
+		return;
 	dd_put_zigzag(w, c->base);
 	dd_put_le(w, bits, 4);
 }

@@ -10,6 +10,12 @@
 #include "column.h"
 
 
+/* Rows at odd multiples of s. */
+static inline uint32_t dd_interp_rows(uint32_t values, uint32_t s)
+{
+	return values > s ? (values - s - 1) / (2 * s) + 1 : 0;
+}
+
 /* What is known around row i at distance s. All indices are of fine lattice points. */
 typedef struct {
 	uint64_t a, a2, a3, a4, b, b3; /* a at i - s, a2 at i - 2s, ..; b at i + s, b3 at i + 3s */

@@ -84,7 +84,7 @@ static void run_levels(const dd_column *c, const uint64_t *x, uint32_t count, vo
 	dd_levels_start(&l, count, c->stride, memory);
 	dd_levels_anchor(&l, c, x, count, NULL);
 	for (uint32_t s = (1u << c->stride) / 2; s > 0; s /= 2) {
-		uint32_t rows = dd_levels_rows(count, s);
+		uint32_t rows = dd_interp_rows(count, s);
 		unsigned set = dd_interp_set(s);
 		dd_levels_taps taps = dd_levels_taps_of(c->weight[set]);
 

@@ -95,7 +95,7 @@ DD_INLINE void put_rows(const dd_column *c, state *s, unsigned set, uint32_t at,
 /* All rows at odd multiples of `distance`. */
 static void level(const dd_column *c, state *s, uint32_t values, uint32_t distance)
 {
-	uint32_t all = dd_levels_rows(values, distance), rows;
+	uint32_t all = dd_interp_rows(values, distance), rows;
 	unsigned set = dd_interp_set(distance);
 	dd_levels *l = &s->levels;
 

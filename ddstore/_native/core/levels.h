@@ -42,12 +42,6 @@ static inline uint32_t dd_levels_anchors(uint32_t values, unsigned stride)
 	return ((values - 1) >> stride) + 1;
 }
 
-/* Rows at odd multiples of s. */
-static inline uint32_t dd_levels_rows(uint32_t values, uint32_t s)
-{
-	return values > s ? (values - s - 1) / (2 * s) + 1 : 0;
-}
-
 /* Start where, after `stride` levels, all points of n rows are in the larger room. */
 static inline void dd_levels_start(dd_levels *l, uint32_t n, unsigned stride, void *memory)
 {

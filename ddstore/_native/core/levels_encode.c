@@ -65,7 +65,7 @@ static void quantize_anchors(const dd_column *c, state *s)
 
 static void quantize_level(const dd_column *c, state *s, uint32_t distance)
 {
-	uint32_t all = dd_levels_rows(s->values, distance);
+	uint32_t all = dd_interp_rows(s->values, distance);
 	unsigned set = dd_interp_set(distance);
 	dd_levels_taps taps = dd_levels_taps_of(c->weight[set]);
 	double per = 1.0 / (double)c->width;
@@ -106,7 +106,7 @@ static void write_tokens(const dd_column *c, const state *s, dd_writer *w)
 	for (unsigned lane = 0; lane < DD_RANS_LANES; lane++)
 		x[lane] = DD_RANS_LOW;
 	for (uint32_t distance = 1; distance < 1u << c->stride; distance *= 2) {
-		uint32_t rows = dd_levels_rows(s->values, distance);
+		uint32_t rows = dd_interp_rows(s->values, distance);
 
 		at = put_tokens(s, left, rows, x, at);
 		left -= rows;

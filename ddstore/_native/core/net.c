@@ -1,7 +1,7 @@
 /* The density net: its section, its inputs, and its layers. */
 #include "net.h"
 
-#include "integer.h"
+#include "layers.h"
 
 #define HEADER 28u
 #define MOST_LEVEL 8.0f /* deviations from the mean */
@@ -20,15 +20,6 @@ static bool lags_sound(const dd_net *net)
 		if (lag_at(net, k) <= last || lag_at(net, k) >= DD_NET_LAG_MOST)
 			return false;
 	return true;
-}
-
-static bool shifts_sound(const dd_net *net)
-{
-	const uint8_t *p = net->tensors;
-
-	return dd_check_linear(&p, net->lags + DD_NET_EXTRAS, net->hidden[0]) &&
-	       dd_check_linear(&p, net->hidden[0], net->hidden[1]) &&
-	       dd_check_linear(&p, net->hidden[1], DD_NET_OUTPUTS);
 }
 
 dd_status dd_net_open(const uint8_t *bytes, size_t len, dd_net *net, dd_error *err)
@@ -55,46 +46,24 @@ dd_status dd_net_open(const uint8_t *bytes, size_t len, dd_net *net, dd_error *e
 		return dd_fail(err, DD_CORRUPT, "DNET section has impossible sizes");
 	if (!dd_moments_sound(n.mean_bits, n.std_bits) || !(n.pace >= 0 && n.pace <= 1e9f))
 		return dd_fail(err, DD_CORRUPT, "DNET section has an impossible mean, deviation or pace");
-	size = HEADER + 2 * n.lags + dd_linear_bytes(n.lags + DD_NET_EXTRAS, n.hidden[0]) +
-	       dd_linear_bytes(n.hidden[0], n.hidden[1]) + dd_linear_bytes(n.hidden[1], DD_NET_OUTPUTS);
+	size = HEADER + 2 * n.lags + dd_layers_bytes(n.lags + DD_NET_EXTRAS, n.hidden);
 	if (len != size)
 		return dd_fail(err, DD_CORRUPT, "DNET section has the wrong length");
 	n.tensors = n.lag + 2 * n.lags;
 	if (!lags_sound(&n))
 		return dd_fail(err, DD_CORRUPT, "DNET section has impossible lags");
-	if (!shifts_sound(&n))
+	if (!dd_layers_sound(n.tensors, n.lags + DD_NET_EXTRAS, n.hidden))
 		return dd_fail(err, DD_CORRUPT, "DNET section has an impossible shift");
 	*net = n;
 	return DD_OK;
-}
-
-static void unpack(dd_net_layer *layer, const uint8_t **p, uint32_t inputs, uint32_t rows)
-{
-	const uint8_t *bias = *p + rows, *weight = bias + 2 * rows;
-
-	layer->rows = rows;
-	layer->width = (inputs + 31) & ~31u;
-	for (uint32_t r = 0; r < rows; r++) {
-		int16_t *to = layer->weight + r * layer->width;
-
-		layer->shift[r] = (*p)[r];
-		layer->bias[r] = dd_signed16(bias + 2 * r);
-		for (uint32_t k = 0; k < layer->width; k++)
-			to[k] = k < inputs ? dd_signed8(weight[r * inputs + k]) : 0;
-	}
-	*p = weight + rows * inputs;
 }
 
 /* ---- inputs ---- */
 
 void dd_net_start(dd_net_state *s, const dd_net *net, uint64_t first, uint64_t base, float unit)
 {
-	const uint8_t *p = net->tensors;
-
 	memset(s, 0, offsetof(dd_net_state, layer));
-	unpack(&s->layer[0], &p, net->lags + DD_NET_EXTRAS, net->hidden[0]);
-	unpack(&s->layer[1], &p, net->hidden[0], net->hidden[1]);
-	unpack(&s->layer[2], &p, net->hidden[1], DD_NET_OUTPUTS);
+	dd_layers_unpack(s->layer, net, net->lags + DD_NET_EXTRAS);
 	s->lags = net->lags;
 	for (uint32_t k = 0; k < net->lags; k++)
 		s->lag[k] = lag_at(net, k);
@@ -104,24 +73,6 @@ void dd_net_start(dd_net_state *s, const dd_net *net, uint64_t first, uint64_t b
 	s->quick = s->slow = s->slowest = net->pace;
 	s->base = base;
 	s->unit = unit;
-}
-
-/* log2(1 + y) in 1/1024, linear between powers of two; y is not negative. */
-static inline int32_t logarithm(float y)
-{
-	int32_t bits;
-
-	y += 1.0f;
-	memcpy(&bits, &y, sizeof bits);
-	bits = (bits - 0x3f800000) >> 13;
-	return bits < INT16_MAX ? bits : INT16_MAX;
-}
-
-static inline float magnitude(int64_t move)
-{
-	float y = (float)move;
-
-	return y < 0 ? -y : y;
 }
 
 /* Between -512 and 512, with a period of 2048. */
@@ -152,7 +103,7 @@ void dd_net_look(dd_net_state *s)
 	inverse = 1.0f / s->scale;
 	for (uint32_t k = 0; k < s->lags; k++, x++) {
 		int64_t move = (int64_t)(now[-(int64_t)s->lag[k]] - *now);
-		int32_t size = logarithm(magnitude(move) * inverse);
+		int32_t size = dd_input_log(dd_magnitude(move) * inverse);
 
 		*x = (int16_t)(move < 0 ? -size : size);
 	}
@@ -161,18 +112,18 @@ void dd_net_look(dd_net_state *s)
 
 		*x = (int16_t)(1024 * (move < -8 ? -8 : move > 8 ? 8 : move));
 	}
-	*x++ = (int16_t)logarithm(16.0f * s->quick);
-	*x++ = (int16_t)logarithm(16.0f * s->slow);
-	*x++ = (int16_t)logarithm(16.0f * s->slowest);
+	*x++ = (int16_t)dd_input_log(16.0f * s->quick);
+	*x++ = (int16_t)dd_input_log(16.0f * s->slow);
+	*x++ = (int16_t)dd_input_log(16.0f * s->slowest);
 	look_at_level(s, x);
 	x += 3;
-	*x++ = (int16_t)logarithm((float)s->since);
+	*x++ = (int16_t)dd_input_log((float)s->since);
 	*x++ = (int16_t)(16 * (s->since < 2047 ? s->since : 2047));
 }
 
 void dd_net_push(dd_net_state *s, uint64_t index)
 {
-	float size = magnitude((int64_t)(index - dd_net_last(s)));
+	float size = dd_magnitude((int64_t)(index - dd_net_last(s)));
 
 	s->since = size > LARGE * s->slowest + 1.0f ? 0 : s->since + (s->since < UINT16_MAX);
 	s->quick += 0.12f * (size - s->quick);
@@ -185,27 +136,7 @@ void dd_net_push(dd_net_state *s, uint64_t index)
 	s->past[s->at++] = index;
 }
 
-/* ---- layers ---- */
-
-/* |weight| <= 2**7, |x| <= 2**15, at most 2**7 of them: |sum| <= 2**29. */
-static void linear(const dd_net_layer *layer, const int16_t *restrict x, int16_t *restrict y)
-{
-	const int16_t *w = layer->weight;
-
-	for (uint32_t r = 0; r < layer->rows; r++, w += layer->width) {
-		int32_t sum = 0;
-
-		for (uint32_t k = 0; k < layer->width; k += 32)
-			sum += dd_dot32(w + k, x + k);
-		y[r] = dd_clamp16(dd_round_shift(sum, layer->shift[r]) + layer->bias[r]);
-	}
-}
-
 void dd_net_run(dd_net_state *s)
 {
-	linear(&s->layer[0], s->input, s->hidden[0]);
-	dd_gelu(s->hidden[0], s->layer[0].rows);
-	linear(&s->layer[1], s->hidden[0], s->hidden[1]);
-	dd_gelu(s->hidden[1], s->layer[1].rows);
-	linear(&s->layer[2], s->hidden[1], s->output);
+	dd_layers_run(s->layer, s->input, s->hidden, s->output);
 }

@@ -4,7 +4,7 @@
  * cells about as wide as it is itself, and then within the cell.
  */
 #include "coder.h"
-#include "net.h"
+#include "mixture.h"
 #include "rangecoder.h"
 
 enum {
@@ -12,6 +12,7 @@ enum {
 	BISECTED = 8,	/* bits of a place within a cell that are; the others are at even odds */
 	LOW_MOST = 40
 };
+#define NARROWEST 0.02f /* deviation of a part, in indices */
 #define LEAST 24u /* of 65536: what a decision that looks sure may still be */
 
 typedef struct {
@@ -21,43 +22,13 @@ typedef struct {
 	unsigned last; /* class of the row before */
 } state;
 
-/* Around a centre, from which everything here is measured. */
-typedef struct {
-	dd_v4 weight, mean, inverse;
-	uint64_t centre;
-	unsigned low; /* a cell has 2^low indices */
-} mixture;
-
-static mixture mixture_of(const dd_net_state *s, uint64_t q1)
+/* Cells are half as wide as the mixture on the average. */
+static inline unsigned low_of(const dd_mixture *m)
 {
-	const int16_t *o = s->output;
-	dd_v4 logit = {o[0], o[1], o[2], o[3]}, mean = {o[4], o[5], o[6], o[7]}, scale = {o[8], o[9], o[10], o[11]}, most;
-	float top = logit[0], middle, width;
-	mixture m;
+	float width = dd_clampf(0.5f * dd_v4_sum(m->weight * m->deviation), 0x1p40f);
+	unsigned low = dd_bit_length((uint64_t)width);
 
-	for (int k = 1; k < 4; k++)
-		top = logit[k] > top ? logit[k] : top;
-	most = dd_v4_all(top);
-	m.weight = dd_exp4((logit - most) * dd_v4_all(1.0f / DD_NET_ONE));
-	m.weight /= dd_v4_all(dd_v4_sum(m.weight));
-	mean *= dd_v4_all(4.0f / DD_NET_ONE * s->scale);
-	scale = dd_exp4(scale * dd_v4_all(1.0f / DD_NET_ONE)) * dd_v4_all(s->scale) + dd_v4_all(0.02f);
-	m.inverse = dd_v4_all(1.0f) / scale;
-	middle = dd_clampf(dd_v4_sum(m.weight * mean), 0x1p40f);
-	m.centre = q1 + (uint64_t)((int64_t)(middle + (middle < 0 ? -0.5f : 0.5f)));
-	m.mean = mean - dd_v4_all((float)(int64_t)(m.centre - q1));
-	width = dd_clampf(0.5f * dd_v4_sum(m.weight * scale), 0x1p40f);
-	m.low = dd_bit_length((uint64_t)width);
-	m.low = m.low < LOW_MOST ? m.low : LOW_MOST;
-	return m;
-}
-
-/* How much of the mixture is beyond a place: below it, or above it. */
-static inline float beyond(const mixture *m, bool below, float at)
-{
-	dd_v4 x = (m->mean - dd_v4_all(at)) * m->inverse;
-
-	return dd_v4_sum(m->weight * dd_squash4(below ? -x : x));
+	return low < LOW_MOST ? low : LOW_MOST;
 }
 
 DD_INLINE unsigned code(dd_rc_io *io, bool decoding, uint32_t p1, unsigned bit)
@@ -105,10 +76,11 @@ DD_INLINE uint64_t code_far(state *s, dd_rc_io *io, bool decoding, uint64_t far)
 }
 
 /* Which cell: 0 is around the centre. Where it starts, if the mixture has told it all the way. */
-DD_INLINE int64_t code_cell(state *s, const mixture *m, dd_rc_io *io, bool decoding, int64_t cell, float *from, bool *told)
+DD_INLINE int64_t code_cell(state *s, const dd_mixture *m, dd_rc_io *io, bool decoding, int64_t cell, float *from,
+			    bool *told)
 {
 	float width = (float)((uint64_t)1 << m->low), low = -0.5f - (m->low > 0 ? 0.5f * width : 0.0f), edge, mass, next;
-	float below = beyond(m, true, low), above = beyond(m, false, low + width);
+	float below = dd_mixture_beyond(m, true, low), above = dd_mixture_beyond(m, false, low + width);
 	uint64_t away;
 	unsigned negative, steps;
 
@@ -121,7 +93,7 @@ DD_INLINE int64_t code_cell(state *s, const mixture *m, dd_rc_io *io, bool decod
 	edge = negative ? low : low + width;
 	mass = negative ? below : above;
 	for (steps = 0; steps < STEPS; steps++, edge += negative ? -width : width, mass = next) {
-		next = beyond(m, negative, negative ? edge - width : edge + width);
+		next = dd_mixture_beyond(m, negative, negative ? edge - width : edge + width);
 		if (decide(io, decoding, mass - next, mass, away == steps))
 			break;
 	}
@@ -132,12 +104,12 @@ DD_INLINE int64_t code_cell(state *s, const mixture *m, dd_rc_io *io, bool decod
 }
 
 /* Where in a cell, which starts at `from`. */
-DD_INLINE uint64_t code_place(const mixture *m, dd_rc_io *io, bool decoding, float from, bool told, uint64_t place)
+DD_INLINE uint64_t code_place(const dd_mixture *m, dd_rc_io *io, bool decoding, float from, bool told, uint64_t place)
 {
 	unsigned plain = told ? m->low > BISECTED ? m->low - BISECTED : 0 : m->low;
 	float width = (float)((uint64_t)1 << m->low);
 	bool below = from < 0;
-	float lower = beyond(m, below, from), upper = beyond(m, below, from + width);
+	float lower = dd_mixture_beyond(m, below, from), upper = dd_mixture_beyond(m, below, from + width);
 	uint64_t value = 0;
 
 	for (unsigned b = m->low; b-- > plain;) {
@@ -145,7 +117,7 @@ DD_INLINE uint64_t code_place(const mixture *m, dd_rc_io *io, bool decoding, flo
 		unsigned bit;
 
 		width *= 0.5f;
-		middle = beyond(m, below, from + width);
+		middle = dd_mixture_beyond(m, below, from + width);
 		bit = decide(io, decoding, below ? upper - middle : middle - upper, below ? upper - lower : lower - upper,
 			     (unsigned)(place >> b) & 1);
 		from += bit ? width : 0.0f;
@@ -165,13 +137,14 @@ DD_INLINE uint64_t code_index(state *s, dd_rc_io *io, bool decoding, uint64_t in
 {
 	uint64_t half, place = 0, offset;
 	int64_t cell;
-	mixture m;
+	dd_mixture m;
 	float from;
 	bool told;
 
 	dd_net_look(&s->net);
 	dd_net_run(&s->net);
-	m = mixture_of(&s->net, dd_net_last(&s->net));
+	m = dd_mixture_of(s->net.output, s->net.scale, NARROWEST, dd_net_last(&s->net));
+	m.low = low_of(&m);
 	half = m.low > 0 ? (uint64_t)1 << (m.low - 1) : 0;
 	offset = index - m.centre + half;
 	cell = code_cell(s, &m, io, decoding, (int64_t)offset >> m.low, &from, &told);

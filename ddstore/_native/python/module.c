@@ -3,7 +3,7 @@
 
 #include "btae.h"
 #include "encode.h"
-#include "net.h"
+#include "inet.h"
 #include "tube.h"
 
 static PyObject *corrupt_error;
@@ -187,11 +187,11 @@ static PyObject *peek_head(PyObject *self, PyObject *args)
 	PyBuffer_Release(&head);
 	if (status != DD_OK)
 		return raise(&err);
-	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:I,s:i,s:L,s:L,s:K,s:d,s:d,s:K,s:I,s:I,s:y#}", "type", (int)c.type, "mode", (int)c.mode,
+	return Py_BuildValue("{s:i,s:i,s:I,s:I,s:I,s:i,s:L,s:L,s:K,s:d,s:d,s:K,s:I,s:I,s:y#,s:I}", "type", (int)c.type, "mode", (int)c.mode,
 			     "coder", c.coder, "flags", c.flags, "n", (unsigned)c.n, "lattice", (int)c.lattice, "mul", (long long)c.mul, "add",
 			     (long long)c.add, "den", (unsigned long long)c.den, "step", c.step, "offset", c.offset, "width",
 			     (unsigned long long)c.width, "stride", c.stride, "sides", c.sides, "weights",
-			     (const char *)c.weight, (Py_ssize_t)sizeof c.weight);
+			     (const char *)c.weight, (Py_ssize_t)sizeof c.weight, "model_crc", (unsigned)c.model_crc);
 }
 
 static bool fits(const Py_buffer *b, uint32_t n, Py_ssize_t width)
@@ -302,11 +302,11 @@ static PyObject *describe_model(PyObject *self, PyObject *args)
 	Py_buffer data;
 	dd_error err = {DD_OK, NULL, NULL};
 	dd_model model;
+	const char *kind = "btae";
 	dd_btae btae = {0};
-	dd_net net;
+	dd_net net = {0};
 	uint64_t bits[2];
 	double moments[2];
-	bool density = false;
 	dd_status status;
 
 	(void)self;
@@ -314,17 +314,20 @@ static PyObject *describe_model(PyObject *self, PyObject *args)
 		return NULL;
 	status = dd_model_open(data.buf, (size_t)data.len, &model, &err);
 	if (status == DD_OK) {
-		density = dd_net_open(model.section, model.section_len, &net, NULL) == DD_OK;
-		if (!density)
+		if (dd_net_open(model.section, model.section_len, &net, NULL) == DD_OK)
+			kind = "net";
+		else if (dd_inet_open(model.section, model.section_len, &net, NULL) == DD_OK)
+			kind = "inet";
+		else
 			status = dd_btae_open(model.section, model.section_len, &btae, &err);
 	}
 	PyBuffer_Release(&data);
 	if (status != DD_OK)
 		return raise(&err);
-	bits[0] = density ? net.mean_bits : dd_btae_mean_bits(&btae);
-	bits[1] = density ? net.std_bits : dd_btae_std_bits(&btae);
+	bits[0] = strcmp(kind, "btae") == 0 ? dd_btae_mean_bits(&btae) : net.mean_bits;
+	bits[1] = strcmp(kind, "btae") == 0 ? dd_btae_std_bits(&btae) : net.std_bits;
 	memcpy(moments, bits, sizeof moments);
-	return Py_BuildValue("sIIdd", density ? "net" : "btae", (unsigned)dd_btae_window(&btae),
+	return Py_BuildValue("sIIdd", kind, (unsigned)dd_btae_window(&btae),
 			     (unsigned)dd_btae_latents(&btae), moments[0], moments[1]);
 }
 
@@ -401,6 +404,7 @@ static PyMethodDef methods[] = {
 	{"phase_roughness", ddpy_phase_roughness, METH_VARARGS, "The same for bins shifted by a part of their width."},
 	{"find_grids", ddpy_find_grids, METH_VARARGS, "The grid of all values and that of almost all."},
 	{"btae_predict", ddpy_btae_predict, METH_VARARGS, "Predictions of a BTAE section, int32 with 12 fractional bits."},
+	{"inet_trace", ddpy_inet_trace, METH_VARARGS, "Inputs, outputs, scales and targets of an INET section, row by row."},
 	{"net_trace", ddpy_net_trace, METH_VARARGS, "Inputs, scales and outputs of a DNET section, row by row."},
 	{"copy_encode", ddpy_copy_encode, METH_VARARGS, "Rows of a binary COPY."},
 	{"copy_decode", ddpy_copy_decode, METH_VARARGS, "Columns of a binary COPY."},

@@ -7,6 +7,7 @@
 
 PyObject *ddpy_btae_predict(PyObject *self, PyObject *args);
 PyObject *ddpy_net_trace(PyObject *self, PyObject *args);
+PyObject *ddpy_inet_trace(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_encode(PyObject *self, PyObject *args);
 PyObject *ddpy_copy_decode(PyObject *self, PyObject *args);
 PyObject *ddpy_classify(PyObject *self, PyObject *args);

@@ -31,17 +31,20 @@ static const dd_model *the_model(void)
 
 static const dd_model *a_net(const uint8_t *data, size_t size)
 {
-	static const uint8_t head[] = {'D', 'N', 'E', 'T', 1, 4, 7, 33, 0, 0, 32, 64, 0, 0, 0, 0, 0, 0, 52, 64,
-				       0, 0, 0, 0, 0, 0, 62, 64, 1, 0, 2, 0, 9, 0, 255, 3};
-	const size_t wide[] = {4 + 16, 7, 33, 12};
+	static const uint8_t causal[] = {'D', 'N', 'E', 'T', 1, 4, 7, 33, 0, 0, 32, 64, 0, 0, 0, 0, 0, 0, 52, 64,
+					 0, 0, 0, 0, 0, 0, 62, 64, 1, 0, 2, 0, 9, 0, 255, 3};
+	static const uint8_t between[] = {'I', 'N', 'E', 'T', 1, 7, 33, 0};
+	const bool interp = MODES == 1 << DD_MODE_INTERP;
+	const uint8_t *head = interp ? between : causal;
+	const size_t wide[] = {interp ? 32 : 4 + 16, 7, 33, 12}, head_len = interp ? sizeof between : sizeof causal;
 	static dd_model model;
-	size_t len = sizeof head, at = sizeof head;
+	size_t len = head_len, at = head_len;
 	uint8_t *section;
 
 	for (unsigned k = 0; k < 3; k++)
 		len += wide[k + 1] * (3 + wide[k]);
 	section = repeated(SECTION, data, size, len + 4);
-	memcpy(section, head, sizeof head);
+	memcpy(section, head, head_len);
 	for (unsigned k = 0; k < 3; k++)
 		at = linear_layer(section, at, wide[k], wide[k + 1]);
 	put_le32(section + len, dd_crc32c(0, section, len));
