@@ -217,7 +217,7 @@ def again(way: Way, column: Column, rows: Rows, sides: Sequence[Side]) -> Way | 
 
 
 def as_before(column: Column, hint: Hint, net: InterpNet | None) -> Coded | None:
-    """Values as mode interp gave them back, coded as they were; None where rows came, went or changed, or the net did."""
+    """Values as mode interp gave them back, coded as they were; None where rows or the net have changed."""
     if hint.width == 0 or hint.rows != column.n:
         return None
     if hint.coder is Coder.NET and (net is None or net.crc != hint.model_crc):

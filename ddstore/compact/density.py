@@ -21,7 +21,7 @@ __all__ = ["INET_BYTES", "NET_BYTES", "train_density", "train_interp"]
 NET_BYTES, INET_BYTES = 3_500, 1_500
 
 _SMALL, _LARGE = (24, 16), (32, 24)  # hidden layers of mode interp's net
-_MUCH = 25_000  # bytes of a column, of which the larger one saves more than it takes
+_MUCH = 40_000  # bytes of a column, of which the larger one saves more than it takes
 _TRAINING_ROWS = 524_288  # more show it nothing new in the time that there is
 _STRETCH_ROWS = 65_536  # at least on end, or the lattices of many short segments take longer than training
 
@@ -94,7 +94,7 @@ def train_interp(
 ) -> tuple[bytes, dict[str, Any]]:
     """Train a net of mode interp on a simple random sample of a column's segments.
 
-    Arguments, result and errors are those of :func:`train_density`; ``coded_bytes`` is what the column takes without it.
+    Arguments, result and errors are those of :func:`train_density`; ``coded_bytes`` is what the column takes without.
     """
     from ddstore.model import Between, draw_sample, train_inet  # torch: only when something is trained
 

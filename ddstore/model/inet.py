@@ -5,7 +5,7 @@
 
 The layers compute exactly what ``inet.c`` computes, in the manner of :mod:`ddstore.model.net`. Rows of a batch have the
 neighbours that decoding will give them, as far as the net is trained: the path through the points that are legal
-follows from the predictions, and is found anew by the core at the start of each of three rounds.
+follows from the predictions, and is found anew by the core at the start of each round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["INPUTS", "Between", "pack_inet", "train_inet"]
 
 INPUTS = 32
 _NARROWEST = 0.01  # deviation of a part, in widths
-_ROUNDS = 3
+_ROUNDS = 24
 _ANYWHERE = 0.7  # the share of the way on which rows may lie anywhere in their cells, not where predictions put those
 
 
@@ -62,7 +62,7 @@ def train_inet(
     max_steps: int | None = None,
     device: torch.device | str | None = None,
 ) -> TrainedNet:
-    """Train a net of mode interp; ``hidden`` are the widths of its layers, the rest as in :func:`~ddstore.model.train_net`.
+    """Train a net of mode interp; ``hidden`` are its layers' widths, the rest as in :func:`~ddstore.model.train_net`.
 
     Raises:
         InvalidSeries: there are no rows between others.
