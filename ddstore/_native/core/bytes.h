@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define DD_INLINE static inline __attribute__((always_inline))
+
 typedef struct {
 	const uint8_t *p, *end;
 	bool bad;

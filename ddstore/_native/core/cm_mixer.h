@@ -80,14 +80,6 @@ static inline uint32_t dd_cm_sixteen(float p)
 	return (uint32_t)(p1 < 1 ? 1 : p1 > 65535 ? 65535 : p1);
 }
 
-DD_INLINE unsigned dd_cm_io(dd_rc_io *io, bool decoding, uint32_t p1, unsigned bit)
-{
-	if (decoding)
-		return dd_rc_decode(&io->dec, p1);
-	dd_rc_encode(&io->enc, p1, bit);
-	return bit;
-}
-
 /* Of n inputs, and of four more from `more` on unless that is 0. */
 DD_INLINE float dd_cm_dot(const float *w, const float *x, unsigned n, unsigned more)
 {
@@ -157,7 +149,7 @@ DD_INLINE unsigned dd_cm_code(dd_cm_mixer *m, dd_rc_io *io, bool decoding, unsig
 		}
 		p = 0.5f * p + 0.25f * mean;
 	}
-	bit = dd_cm_io(io, decoding, dd_cm_sixteen(p), bit);
+	bit = dd_rc_code(io, decoding, dd_cm_sixteen(p), bit);
 
 	if ((m->decisions++ & 63) == 0)
 		dd_cm_slow_down(m);
@@ -189,7 +181,7 @@ DD_INLINE unsigned dd_cm_code_low(dd_cm_mixer *m, dd_rc_io *io, bool decoding, u
 		m->low_input[k] = m->stretch[*slot[k] >> 20];
 	}
 	p = dd_squash4(dd_v4_all(dd_clampf(dd_cm_dot(w, m->low_input, DD_CM_LOW_INPUTS, more), 11.0f)))[0];
-	bit = dd_cm_io(io, decoding, dd_cm_sixteen(p), bit);
+	bit = dd_rc_code(io, decoding, dd_cm_sixteen(p), bit);
 	dd_cm_train(w, m->low_input, DD_CM_LOW_INPUTS, more, ((float)bit - p) * m->low_speed);
 	for (unsigned k = 0; k < DD_CM_LOW_CONTEXTS; k++)
 		dd_slot_learn(slot[k], m->rate, bit);

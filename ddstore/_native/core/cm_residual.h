@@ -80,10 +80,7 @@ DD_INLINE uint64_t dd_cm_tail(dd_cm_mixer *m, dd_match *x, dd_density *d, dd_rc_
 	memset(logit + DD_DENSITY_THIRD, 0, 4 * sizeof *logit);
 	top = dd_cm_told(m, x, io, decoding, DD_CM_TOP + bits - 1, (unsigned)(told >> (bits - 2)) & 1,
 			 (unsigned)(tail >> (bits - 2)) & 1);
-	if (decoding)
-		tail = (uint64_t)(2 | top) << (bits - 2) | dd_rc_decode_bits(&io->dec, bits - 2);
-	else
-		dd_rc_encode_bits(&io->enc, tail & ((1ull << (bits - 2)) - 1), bits - 2);
+	tail = (uint64_t)(2 | top) << (bits - 2) | dd_rc_code_bits(io, decoding, tail, bits - 2);
 	if (x != NULL)
 		x->on = x->on && tail == told;
 	return tail;
@@ -174,12 +171,7 @@ DD_INLINE uint64_t dd_cm_low_bits(dd_cm_mixer *m, dd_match *x, dd_density *d, dd
 		prefix = prefix << 1 | bit;
 		value = value << 1 | bit;
 	}
-	if (plain == 0)
-		return value;
-	if (decoding)
-		return value << plain | dd_rc_decode_bits(&io->dec, plain);
-	dd_rc_encode_bits(&io->enc, bits & ((1ull << plain) - 1), plain);
-	return bits;
+	return value << plain | dd_rc_code_bits(io, decoding, bits, plain);
 }
 
 #endif

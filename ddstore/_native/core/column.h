@@ -5,7 +5,6 @@
 #include "bytes.h"
 #include "ddstore.h"
 
-#define DD_INLINE static inline __attribute__((always_inline))
 #define DD_WHOLE 6755399441055744.0 /* 2^52 + 2^51: added to a double below 2^51, it leaves no fraction */
 
 /* Which reconstruction values are legal. */

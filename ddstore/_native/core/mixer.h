@@ -49,10 +49,7 @@ DD_INLINE unsigned dd_mixer_code(dd_mixer *mx, dd_rc_io *io, bool decoding, unsi
 	}
 	d = (int32_t)(dot >> 16 < -2047 ? -2047 : dot >> 16 > 2047 ? 2047 : dot >> 16);
 	p1 = mx->squash[d + 2048];
-	if (decoding)
-		bit = dd_rc_decode(&io->dec, p1);
-	else
-		dd_rc_encode(&io->enc, p1, bit);
+	bit = dd_rc_code(io, decoding, p1, bit);
 
 	error = (bit ? 65535 : 0) - (int32_t)p1;
 	for (unsigned k = 0; k < DD_CONTEXTS; k++) {

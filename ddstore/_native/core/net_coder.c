@@ -31,27 +31,19 @@ static inline unsigned low_of(const dd_mixture *m)
 	return low < LOW_MOST ? low : LOW_MOST;
 }
 
-DD_INLINE unsigned code(dd_rc_io *io, bool decoding, uint32_t p1, unsigned bit)
-{
-	if (decoding)
-		return dd_rc_decode(&io->dec, p1);
-	dd_rc_encode(&io->enc, p1, bit);
-	return bit;
-}
-
 /* Is it in the part of the whole? */
 DD_INLINE unsigned decide(dd_rc_io *io, bool decoding, float part, float whole, unsigned bit)
 {
 	float p = 65536.0f * part / (whole + 1e-12f);
 
 	p = p > (float)LEAST ? p < 65536.0f - (float)LEAST ? p : 65536.0f - (float)LEAST : (float)LEAST;
-	return code(io, decoding, (uint32_t)p, bit);
+	return dd_rc_code(io, decoding, (uint32_t)p, bit);
 }
 
 /* A decision that learns how often it is a 1. */
 DD_INLINE unsigned learn(dd_rc_io *io, bool decoding, uint16_t *p, unsigned bit)
 {
-	bit = code(io, decoding, *p, bit);
+	bit = dd_rc_code(io, decoding, *p, bit);
 	*p = (uint16_t)(*p + (((bit ? 65504 : 32) - (int32_t)*p) >> 5));
 	return bit;
 }
@@ -69,10 +61,7 @@ DD_INLINE uint64_t code_far(state *s, dd_rc_io *io, bool decoding, uint64_t far)
 		if (stop)
 			break;
 	}
-	if (decoding)
-		return (uint64_t)1 << (bits - 1) | dd_rc_decode_bits(&io->dec, bits - 1);
-	dd_rc_encode_bits(&io->enc, far & (((uint64_t)1 << (bits - 1)) - 1), bits - 1);
-	return far;
+	return (uint64_t)1 << (bits - 1) | dd_rc_code_bits(io, decoding, far, bits - 1);
 }
 
 /* Which cell: 0 is around the centre. Where it starts, if the mixture has told it all the way. */
@@ -125,12 +114,7 @@ DD_INLINE uint64_t code_place(const dd_mixture *m, dd_rc_io *io, bool decoding, 
 		upper = bit ? upper : middle;
 		value = value << 1 | bit;
 	}
-	if (plain == 0)
-		return value;
-	if (decoding)
-		return value << plain | dd_rc_decode_bits(&io->dec, plain);
-	dd_rc_encode_bits(&io->enc, place & (((uint64_t)1 << plain) - 1), plain);
-	return place;
+	return value << plain | dd_rc_code_bits(io, decoding, place, plain);
 }
 
 DD_INLINE uint64_t code_index(state *s, dd_rc_io *io, bool decoding, uint64_t index)

@@ -150,4 +150,23 @@ typedef struct {
 	dd_rc_decoder dec;
 } dd_rc_io;
 
+/* A decision whose probability of being 1 is p1 / 65536; returns the bit. */
+DD_INLINE unsigned dd_rc_code(dd_rc_io *io, bool decoding, uint32_t p1, unsigned bit)
+{
+	if (decoding)
+		return dd_rc_decode(&io->dec, p1);
+	dd_rc_encode(&io->enc, p1, bit);
+	return bit;
+}
+
+/* The low `bits` bits of a value at even odds, fewer than 64; returns them. */
+DD_INLINE uint64_t dd_rc_code_bits(dd_rc_io *io, bool decoding, uint64_t value, unsigned bits)
+{
+	if (decoding)
+		return dd_rc_decode_bits(&io->dec, bits);
+	value &= ((uint64_t)1 << bits) - 1;
+	dd_rc_encode_bits(&io->enc, value, bits);
+	return value;
+}
+
 #endif

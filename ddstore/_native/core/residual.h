@@ -120,12 +120,7 @@ DD_INLINE int64_t dd_code_magnitude(dd_mixer *mx, dd_rc_io *io, bool decoding, i
 	}
 	if (bits > 1) {
 		top = dd_mixer_code(mx, io, decoding, DD_NODE_TOP + bits - 1, (unsigned)(tail >> (bits - 2)) & 1);
-		if (decoding) {
-			tail = (uint64_t)(2 | top) << (bits - 2);
-			tail |= dd_rc_decode_bits(&io->dec, bits - 2);
-		} else {
-			dd_rc_encode_bits(&io->enc, tail & ((1ull << (bits - 2)) - 1), bits - 2);
-		}
+		tail = (uint64_t)(2 | top) << (bits - 2) | dd_rc_code_bits(io, decoding, tail, bits - 2);
 	} else if (decoding) {
 		tail = 1;
 	}
@@ -144,16 +139,7 @@ DD_INLINE uint64_t dd_code_index(dd_history *h, dd_mixer *mx, dd_rc_io *io, bool
 	if (!decoding)
 		e = dd_shift_right(r, h->low);
 	e = dd_code_magnitude(mx, io, decoding, e);
-	if (h->low > 0) {
-		uint64_t mask = (1ull << h->low) - 1;
-
-		if (decoding)
-			r = (uint64_t)e << h->low | dd_rc_decode_bits(&io->dec, h->low);
-		else
-			dd_rc_encode_bits(&io->enc, r & mask, h->low);
-	}
-	else if (decoding)
-		r = (uint64_t)e;
+	r = (uint64_t)e << h->low | dd_rc_code_bits(io, decoding, r, h->low);
 	q = centre + r;
 	dd_history_push(h, q, e);
 	return q;
