@@ -47,8 +47,8 @@ _SMOOTH = 3.0  # bits per sample up to which a net of mode interp is tried
 _NETS_BEST = 0.25
 # A model is shared by many segments or it does not pay: by this many, or by fewer long ones of as many rows.
 _LEAST_SEGMENTS, _LEAST_ROWS = 4, 65_536
-# Trials encode this many segments, or fewer long ones of as many rows: two, as one alone may be unlike all others.
-_TRIAL_SEGMENTS, _LEAST_TRIALS, _TRIAL_ROWS = 4, 2, 65_536
+# Trials encode this many segments, as one may be unlike all others.
+_TRIAL_SEGMENTS = 4
 
 
 def least_rows(segment_rows: int) -> int:
@@ -165,8 +165,7 @@ class Sample:
     def bits_per_sample(self, model: SeriesModel | None) -> tuple[float, bool]:
         """Cost over a few whole segments spread over the rows, and whether the model was of use."""
         whole = len(self.values) // self.segment_rows
-        wanted = max(_LEAST_TRIALS, min(_TRIAL_SEGMENTS, -(-_TRIAL_ROWS // self.segment_rows)))
-        chosen = np.unique(np.linspace(0, whole - 1, wanted).round().astype(int))
+        chosen = np.unique(np.linspace(0, whole - 1, _TRIAL_SEGMENTS).round().astype(int))
         size, used = 0, False
         for number in chosen:
             part = slice(number * self.segment_rows, (number + 1) * self.segment_rows)
