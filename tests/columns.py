@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coded import Side
+from ddstore._native import crc32c
 from ddstore.bounds import Absolute, Bound, Lossless, RangeRelative, Relative
 from ddstore.codec.format import as_native, type_code
 from ddstore.codec.segment import EncodedColumn, encode_column
@@ -95,3 +97,24 @@ def record(
     parts = (residual, latents, model, others)
     head = struct.pack("<BII", type_code(as_native(type_name)), n, n if want is None else want)
     return head + struct.pack("<4I", *map(len, parts)) + b"".join(parts)
+
+
+def with_mutated_models(residual: bytes, model: bytes, n: int) -> bytes:
+    """Records of an int8 column with each bit of its model flipped, checksums mended, and with each shorter model."""
+    records = []
+    for bit in range(8 * (len(model) - 4)):
+        flipped = bytearray(model)
+        flipped[bit // 8] ^= 1 << bit % 8
+        # The column names its model by checksum: it has to name the flipped one.
+        crc = crc32c(bytes(flipped[:-4])).to_bytes(4, "little")
+        renamed = residual.replace(model[-4:], crc)
+        records.append(record("int8", n, renamed, b"", bytes(flipped[:-4]) + crc))
+    records += [record("int8", n, residual, b"", model[:length]) for length in range(len(model))]
+    return b"".join(records)
+
+
+def decode_mutated(program: object, records: bytes) -> str:
+    """Decode mutated records; the sanitizers end the program with an error at the first fault."""
+    done = subprocess.run([str(program), "mend"], input=records, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-4000:]
+    return done.stdout.decode()

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
-import subprocess
 
 import numpy as np
 import pytest
 
 from coded import Coded, coded_columns
-from columns import cases, encode, record
+from columns import cases, decode_mutated, encode, record
 from fix_native import SANITIZE, BuildDriver
 from mutate import mutations
-
-
-def run(program: object, records: bytes) -> str:
-    """Decode mutated records; the sanitizers end the program with an error at the first fault."""
-    done = subprocess.run([str(program), "mend"], input=records, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()[-4000:]
-    return done.stdout.decode()
 
 
 def test_mutated_columns_do_no_harm(build_driver: BuildDriver) -> None:
@@ -34,7 +26,7 @@ def test_mutated_columns_do_no_harm(build_driver: BuildDriver) -> None:
         residual = encode(case).residual
         n = len(case.values)
         records += [record(case.type, n, bad, want=int(rng.integers(0, n + 1))) for bad in mutations(residual, 60, rng)]
-    said = run(program, b"".join(records))
+    said = decode_mutated(program, b"".join(records))
     assert "ok=0 " not in said, "mutations that never get past the header test nothing"
     assert "corrupt=0 " not in said
 
@@ -58,7 +50,7 @@ def test_every_truncation_and_every_flipped_bit_behind_a_good_checksum(build_dri
         flipped = bytearray(coded.residual)
         flipped[bit // 8] ^= 1 << bit % 8
         damaged.append(bytes(flipped))
-    said = run(
+    said = decode_mutated(
         program, b"".join(record(coded.type, coded.n, bad, model=coded.model, sides=coded.sides) for bad in damaged)
     )
     assert " invalid=0" in said, "the bytes are to blame, never the caller"
@@ -76,7 +68,7 @@ def test_the_largest_counts_do_no_harm(build_driver: BuildDriver) -> None:
             assert coded.residual[4] == coded.n
             longer = coded.residual[:4] + b"\x80\x80\x40" + coded.residual[5:]
             records.append(record(coded.type, most, longer, model=coded.model, want=700))
-    said = run(program, b"".join(records))
+    said = decode_mutated(program, b"".join(records))
     whole, corrupt = map(int, re.findall(r"(?:ok|corrupt)=(\d+)", said))  # nothing may decode to too many exact rows
     assert whole >= 20
     assert whole + corrupt == len(records)
@@ -91,7 +83,7 @@ def test_mutated_columns_of_every_coder_do_no_harm(build_driver: BuildDriver) ->
             record(coded.type, coded.n, bad, want=int(rng.integers(0, 41)), model=coded.model, sides=coded.sides)
             for bad in mutations(coded.residual, 25, rng)
         ]
-    said = run(program, b"".join(records))
+    said = decode_mutated(program, b"".join(records))
     assert "ok=0 " not in said
     assert "corrupt=0 " not in said
 
@@ -106,7 +98,7 @@ def test_any_number_of_low_bits_does_no_harm(build_driver: BuildDriver) -> None:
         for low in range(256):
             other = coded.residual[:7] + bytes([low]) + coded.residual[8:]
             records.append(record(coded.type, coded.n, other, model=coded.model, sides=coded.sides))
-    said = run(program, b"".join(records))
+    said = decode_mutated(program, b"".join(records))
     assert "ok=0 " not in said
     assert "corrupt=0 " not in said
 
@@ -123,7 +115,7 @@ def test_odd_numbers_in_headers_do_no_harm(build_driver: BuildDriver, number: fl
                 odd = coded.residual[:at] + struct.pack("<d", number) + coded.residual[at + 8 :]
                 records.append(record(coded.type, coded.n, odd, model=coded.model, sides=coded.sides))
     assert len(records) > 50
-    assert " unsupported=0 invalid=0" in run(program, b"".join(records))
+    assert " unsupported=0 invalid=0" in decode_mutated(program, b"".join(records))
 
 
 def test_mutated_models_and_latents_do_no_harm(
@@ -135,4 +127,4 @@ def test_mutated_models_and_latents_do_no_harm(
     records = [record("float8", n, residual, latents, bad) for bad in mutations(model, 150, rng)]
     records += [record("float8", n, bad, latents, model) for bad in mutations(residual, 150, rng)]
     records += [record("float8", n, residual, bad, model) for bad in mutations(latents, 50, rng)]
-    run(program, b"".join(records))
+    decode_mutated(program, b"".join(records))
