@@ -10,7 +10,7 @@ enum {
 	RANS_TOLD = 12	/* how many it keeps then: tokens tell residuals of 31 bits, and others cost 64 */
 };
 
-/* What is known of a column's residuals when all were looked at. */
+/* What is known of a column's residuals, of those that were looked at. */
 typedef struct {
 	uint64_t any;	  /* bits that are 1 in one of them */
 	uint64_t lengths; /* of all, together */
@@ -27,12 +27,18 @@ static void add_residual(residuals *s, const dd_column *c, const dd_rows *rows, 
 	s->count++;
 }
 
+/* Are low bits left out of all residuals alike? Some ways of coding do so of each by its own size. */
+static bool has_low(const dd_column *c)
+{
+	return c->mode != DD_MODE_INTERP && c->coder != DD_CODER_NET;
+}
+
 /* How many low bits of a residual are noise (coder bsc: nothing). */
 static unsigned choose_low(const dd_column *c, const residuals *s)
 {
 	uint64_t mean = s->count > 0 ? s->lengths / s->count : 0, told = c->coder == DD_CODER_RANS ? RANS_TOLD : c->modelled;
 
-	if (c->mode == DD_MODE_INTERP || c->coder == DD_CODER_NET) /* these leave out bits of each residual by its own size */
+	if (!has_low(c))
 		return 0;
 	if (c->coder == DD_CODER_BSC) /* those that are zero in all of them */
 		return s->any == 0 ? 0 : (unsigned)__builtin_ctzll(s->any | 1ull << LOW_MOST);
@@ -53,7 +59,7 @@ static void probe(residuals *s, const dd_column *c, const dd_rows *rows)
 /* First index, number of exact rows, and (DD_LOW_AUTO) the low bits. */
 static void survey(dd_column *c, const dd_rows *rows)
 {
-	bool little = c->mode == DD_MODE_INTERP || c->coder == DD_CODER_RANS || c->coder == DD_CODER_NET;
+	bool look = c->low == DD_LOW_AUTO && has_low(c);
 	residuals seen = {0};
 	uint64_t q1 = 0, q2 = 0;
 	uint32_t values = 0;
@@ -71,11 +77,13 @@ static void survey(dd_column *c, const dd_rows *rows)
 			q1 = q2 = rows->index[i];
 			c->first = (int64_t)q1;
 		}
-		if (little && rows->class == NULL) {
-			probe(&seen, c, rows);
+		if (rows->class == NULL && (!look || c->coder == DD_CODER_RANS)) {
+			if (look)
+				probe(&seen, c, rows);
 			break;
 		}
-		add_residual(&seen, c, rows, i, q1, q2);
+		if (look)
+			add_residual(&seen, c, rows, i, q1, q2);
 		q2 = q1;
 		q1 = rows->index[i];
 	}
