@@ -62,7 +62,7 @@ class Between:
     """Rows on a fine lattice, as mode interp goes through them."""
 
     highest: NDArray[np.int64]
-    """Of each value, its highest legal point."""
+    """Of each value, its highest legal point. Shape (values,)."""
     width: int
     """So many points on end are legal."""
     stride: int

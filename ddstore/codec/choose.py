@@ -16,7 +16,7 @@ from ddstore.codec.model import AnyModel, InterpNet, Model, Net
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
-__all__ = ["between", "cheapest_path", "smallest"]
+__all__ = ["cheapest_path", "fine_rows", "smallest"]
 
 # With more exact rows than this share a lattice is not worth a trial beside another.
 _ESCAPES_TOLERATED = 0.02
@@ -152,7 +152,7 @@ def cheapest_path(column: Column, bound: Bound) -> select.Rows:
     return finer.rows if finer is not None and select.encode(finer.rows, Coder.RANS).size < best.size else rows
 
 
-def between(column: Column, bound: Bound) -> archive.Between | None:
+def fine_rows(column: Column, bound: Bound) -> archive.Between | None:
     """A column on the fine lattice that mode interp is likely to code it on; None where that mode cannot be."""
     rows, _ = column.on(_cheapest_lattice(column, bound))
     return archive.fine_rows(column, rows)

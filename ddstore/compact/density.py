@@ -54,12 +54,10 @@ def train_density(
         InvalidSeries: there is nothing to train on.
         NotInstalled: torch is missing.
     """
-    from ddstore.model import Stretch, draw_sample, train_net  # torch: only when something is trained
+    from ddstore.model import Stretch, train_net  # torch: only when something is trained
 
     rows = min(segment_rows * max(1, _STRETCH_ROWS // segment_rows), len(values))
-    whole = len(values) // rows
-    chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
-    parts = [slice(number * rows, (number + 1) * rows) for number in chosen]
+    parts, drawn = _draw(len(values), rows, seed)
     finite = np.concatenate([values[part][valid[part] & np.isfinite(values[part])] for part in parts]).astype(
         np.float64
     )
@@ -77,8 +75,7 @@ def train_density(
             segment = slice(cut, cut + segment_rows)
             stretches.append(Stretch(index[segment][plain[segment]], *at))
     trained = train_net(stretches, mean=mean, std=std, seed=seed, budget_seconds=seconds)
-    record = trained.record | {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}
-    return pack_model(trained.section), record
+    return pack_model(trained.section), trained.record | drawn
 
 
 def train_interp(
@@ -96,18 +93,22 @@ def train_interp(
 
     Arguments, result and errors are those of :func:`train_density`; ``coded_bytes`` is what the column takes without.
     """
-    from ddstore.model import Between, draw_sample, train_inet  # torch: only when something is trained
+    from ddstore.model import train_inet  # torch: only when something is trained
 
-    rows = min(segment_rows, len(values))
-    whole = len(values) // rows
-    chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
-    segments = []
-    for number in chosen:
-        part = slice(number * rows, (number + 1) * rows)
-        found = choose.between(Column.of(values[part], valid[part], as_native(type), bound), bound)
-        if found is not None:
-            segments.append(Between(found.highest, found.width, found.stride))
+    parts, drawn = _draw(len(values), min(segment_rows, len(values)), seed)
+    columns = (Column.of(values[part], valid[part], as_native(type), bound) for part in parts)
+    found = [choose.fine_rows(column, bound) for column in columns]
     hidden = _LARGE if coded_bytes > _MUCH else _SMALL
+    segments = [segment for segment in found if segment is not None]
     trained = train_inet(segments, hidden=hidden, seed=seed, budget_seconds=seconds)
-    record = trained.record | {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}
-    return pack_model(trained.section), record
+    return pack_model(trained.section), trained.record | drawn
+
+
+def _draw(n: int, rows: int, seed: int) -> tuple[list[slice], dict[str, Any]]:
+    """A simple random sample of n rows' stretches of so many rows, in their order, and the record of it."""
+    from ddstore.model import draw_sample
+
+    whole = n // rows
+    chosen = np.sort(draw_sample(whole, max(1, _TRAINING_ROWS // rows), seed))
+    parts = [slice(number * rows, (number + 1) * rows) for number in chosen]
+    return parts, {"stretch": rows, "population": whole, "sample": [int(number) for number in chosen]}

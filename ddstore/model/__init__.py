@@ -18,7 +18,7 @@ except ImportError as error:
     ) from error
 
 from ddstore.model.btae import BTAE, BTAEConfig
-from ddstore.model.inet import Between, train_inet
+from ddstore.model.inet import train_inet
 from ddstore.model.net import NetConfig
 from ddstore.model.train import Progress, TrainedBTAE, draw_sample, encode_latents, train_btae
 from ddstore.model.train_net import Stretch, TrainedNet, train_net
@@ -26,7 +26,6 @@ from ddstore.model.train_net import Stretch, TrainedNet, train_net
 __all__ = [
     "BTAE",
     "BTAEConfig",
-    "Between",
     "NetConfig",
     "Progress",
     "Stretch",

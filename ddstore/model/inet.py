@@ -16,36 +16,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddstore import _native
+from ddstore.codec.archive import Between
 from ddstore.errors import InvalidSeries
 from ddstore.model.net import ONE, MixtureNet, code_length, mixture_mean, pack_layers
 from ddstore.model.train import pick_device, reproducible
 from ddstore.model.train_net import CHUNK, TrainedNet, descend
 
-__all__ = ["INPUTS", "Between", "pack_inet", "train_inet"]
+__all__ = ["INPUTS", "pack_inet", "train_inet"]
 
 INPUTS = 32
 _NARROWEST = 0.01  # deviation of a part, in widths
 _ROUNDS = 24
 _ANYWHERE = 0.7  # the share of the way on which rows may lie anywhere in their cells, not where predictions put those
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """Rows of a segment on a fine lattice.
-
-    Attributes:
-        highest: (n,) int64, each row's highest legal point.
-        width: so many points on end are legal.
-        stride: log2 of the distance of anchors.
-    """
-
-    highest: NDArray[np.int64]
-    width: int
-    stride: int
 
 
 def pack_inet(net: MixtureNet) -> bytes:

@@ -11,10 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training extra is not installed")
 
 from ddstore.bounds import Absolute, Lossless  # noqa: E402
+from ddstore.codec.archive import Between  # noqa: E402
 from ddstore.codec.model import InterpNet, Net, pack_model  # noqa: E402
 from ddstore.compact.density import INET_BYTES, NET_BYTES, train_density, train_interp  # noqa: E402
 from ddstore.errors import InvalidSeries  # noqa: E402
-from ddstore.model import Between, NetConfig, Stretch, TrainedNet, train_inet, train_net  # noqa: E402
+from ddstore.model import NetConfig, Stretch, TrainedNet, train_inet, train_net  # noqa: E402
 from fix_model import chaos, gaps  # noqa: E402
 
 SMALL = NetConfig((1, 2, 3, 4), (16, 16))
