@@ -14,10 +14,9 @@ import numpy as np
 from ddstore import _native
 from ddstore.codec import archive, tube
 from ddstore.codec.column import Column
-from ddstore.codec.format import Centre
 from ddstore.codec.lattice import Lattice, rephased
 from ddstore.codec.model import AnyModel
-from ddstore.codec.select import Coded, Density, Plan, Rows, Way, drift_of, level_of
+from ddstore.codec.select import Coded, Density, Plan, Rows, Way
 from ddstore.codec.side import Side
 from ddstore.profiles import Profile
 
@@ -137,9 +136,7 @@ class Choice:
                 return None
             rows = path.rows
         if isinstance(self.way, Plan):
-            drift = drift_of(rows)[0] if self.way.drift else 0
-            drift = level_of(rows) if self.way.centre is Centre.LEVEL else drift
-            return replace(self.way, rows=rows, drift=drift).code()
+            return self.way.again(rows).code()
         if isinstance(self.way, Density):
             density = Density.of(rows, self.way.net)
             return None if density is None else density.code()
@@ -169,9 +166,7 @@ def on_cheaper_path(
     """
     part, allowed = rows.part(which), column.allowed
     if isinstance(allowed, np.ndarray):
-        everywhere = np.zeros(column.n)
-        everywhere[slice(None) if column.ordinary is None else column.ordinary] = allowed
-        allowed = part.only(everywhere[which])
+        allowed = part.only(column.spread(allowed)[which])
     found = tube.search(part.only(part.values), rows.lattice, column.kind, allowed, costs)
     if found is None:
         return None

@@ -59,7 +59,7 @@ class Column:
         ordinary = None if self.ordinary is None else classes == RowClass.VALUE
         allowed = self.allowed
         if isinstance(allowed, np.ndarray):
-            allowed = sample(allowed) if self.ordinary is None else sample(self._spread(allowed))[ordinary]
+            allowed = sample(allowed) if self.ordinary is None else sample(self.spread(allowed))[ordinary]
         return replace(
             self,
             values=values,
@@ -90,12 +90,8 @@ class Column:
                 RowClass.EXACT
             )
         checked = read if classes is None else None
-        return select.Rows(self.values, classes, self._spread(index), lattice, self.kind, checked), escaped
+        return select.Rows(self.values, classes, self.spread(index), lattice, self.kind, checked), escaped
 
-    def _spread(self, of_usable: NDArray[Any]) -> NDArray[Any]:
-        """The elements in their rows, 0 in the others."""
-        if self.ordinary is None:
-            return of_usable
-        spread = np.zeros(self.n, dtype=of_usable.dtype)
-        spread[self.ordinary] = of_usable
-        return spread
+    def spread(self, of_usable: NDArray[Any]) -> NDArray[Any]:
+        """The elements in their rows, 0 in the others. Shape (n,)."""
+        return select.spread(of_usable, self.ordinary)

@@ -43,8 +43,8 @@ _FAR = 2.0**50  # beyond, a bin is not told from the next
 _MOST_LEVELS = 4096  # DD_MAX_LEVELS
 _PROBES = 1024  # values that tell whether they are printed float32
 _PRINTED = 10**4  # decimals in more places than these may be printed float32
-_DENOMINATOR = 10**5
-_EQUAL = 1e-13
+_DENOMINATOR = 10**5  # of a fraction that a program may have divided by
+_EQUAL = 1e-13  # a share of it that a fitted pitch may be off
 _MOSTLY = 0.98  # a share of values worth a lattice: exact rows for the others cost less
 
 Values = NDArray[Any]

@@ -43,10 +43,10 @@ __all__ = [
     "drift_of",
     "encode",
     "learned",
-    "level_of",
     "place",
     "plan",
     "price",
+    "spread",
 ]
 
 LEARNT = 8192
@@ -148,11 +148,7 @@ class Rows:
 
     def spread(self, of_values: NDArray[Any]) -> NDArray[Any]:
         """Such elements in their rows again, 0 in the others. Shape (n,)."""
-        if self.classes is None:
-            return of_values
-        spread = np.zeros(len(self.values), dtype=of_values.dtype)
-        spread[self.plain] = of_values
-        return spread
+        return spread(of_values, None if self.classes is None else self.plain)
 
     def price(self, coded: bytes | None) -> float:
         """Bits per row of these bytes; never more than raw bytes take."""
@@ -294,6 +290,12 @@ class Plan:
         """The same for other rows."""
         return replace(self, rows=rows)
 
+    def again(self, rows: Rows) -> Plan:
+        """The same for another segment's rows, with a drift or a level of their own."""
+        if self.centre is Centre.LEVEL:
+            return replace(self, rows=rows, drift=_level_of(rows))
+        return replace(self, rows=rows, drift=drift_of(rows)[0] if self.drift else 0)
+
     def on_part(self, which: slice) -> bytes | None:
         """The bytes of some of the rows; None when raw ones are fewer."""
         return self.on(self.rows.part(which)).run()
@@ -351,6 +353,15 @@ class Density:
     def bare(self) -> Density:
         """The same without any rows."""
         return replace(self, rows=self.rows.none())
+
+
+def spread(elements: NDArray[Any], where: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Elements in the rows that they are of, 0 in the others; where is None: of all rows. Shape (n,)."""
+    if where is None:
+        return elements
+    rows = np.zeros(len(where), dtype=elements.dtype)
+    rows[where] = elements
+    return rows
 
 
 def place(lattice: Lattice, mean: float, std: float) -> tuple[int, float] | None:
@@ -415,7 +426,7 @@ def _centred(some: Rows, coder: Coder, drift: int) -> Plan:
     steady = some.index - drift * np.arange(len(some.index)) if drift else some.index
     steps, turns = _native.roughness(steady), _native.roughness(np.diff(steady, prepend=steady[:1]))
     way = last if steps <= turns else linear
-    level = replace(last, centre=Centre.LEVEL, drift=level_of(some))
+    level = replace(last, centre=Centre.LEVEL, drift=_level_of(some))
     least = min(steps, turns)
     if _native.roughness(np.cumsum(some.index - level.drift)) < max(
         _LEVELLER * least, least - _LEVELLER_BITS * len(some.index)
@@ -424,9 +435,9 @@ def _centred(some: Rows, coder: Coder, drift: int) -> Plan:
     return way
 
 
-def level_of(rows: Rows) -> int:
+def _level_of(rows: Rows) -> int:
     """The index in the middle of all."""
-    index = rows.index[rows.plain]
+    index = rows.only(rows.index)
     return int(np.partition(index, len(index) // 2)[len(index) // 2]) if len(index) else 0
 
 
